@@ -15,6 +15,9 @@
 
 #include "image.h"
 
+/* What a file may hold beside its contents: it is read into memory at once. */
+#define FRAME_MAX (2ull << 30)
+
 struct manifest_entry {
 	char name[64];
 	uint64_t length;
@@ -30,5 +33,11 @@ bool image_owns_name(const char *name);
 
 /* The manifest's text, to be freed, and its length; NULL with the error set. */
 char *manifest_format(const struct manifest_entry *entries, size_t n, size_t *len);
+
+/* NULL if there is none; sets no error. */
+const struct manifest_entry *manifest_find(const struct image *im, const char *name);
+
+/* As much of LEN bytes as the file has; -1 with errno set. */
+ssize_t image_read_all(int fd, void *buf, size_t len, uint64_t offset);
 
 #endif

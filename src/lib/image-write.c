@@ -105,6 +105,8 @@ static int lay_out(struct layout *l, const char *name, const struct notes *notes
 	if (!len)
 		l->start = l->notes_offset + notes->len;
 	l->end = l->start + len;
+	if (l->start > FRAME_MAX / 2) /* the rest for the sums */
+		return fail("%s: more than 1 GiB of records", name);
 	l->sums_offset = align_up(l->end, 4);
 	uint64_t offset = l->start;
 	for (size_t i = 0; i < n_segs; i++) {

@@ -58,12 +58,12 @@ int image_dirfd(struct image_writer *w);
  * Begins a core file NAME: ELF header (ET_CORE, EM_X86_64), one PT_NOTE with NOTES, a PT_LOAD for each segment with page
  * aligned file offsets one behind the other in the order given, and a last PT_NOTE at the file's end for the sums
  * (REC_SUMS) that image_core_end writes. More than 65,534 program headers: PN_XNUM. Fills the segments' file_offset.
- * Returns the file's descriptor, positioned nowhere in particular, open for reading and writing; owned by the writer
+ * One file at a time: it is ended before the next is begun. Returns the file's descriptor, positioned nowhere in particular, open for reading and writing; owned by the writer
  * until image_core_end. -1 with the error set.
  */
 int image_core_begin(struct image_writer *w, const char *name, const struct notes *notes, struct segment *segs, size_t n_segs);
 
-/* The contents up to file offset END are written now: sums what is new (through a mapping of the file: no copy). */
+/* The contents up to file offset END are written now: sums what is new, reading it back. */
 int image_core_sum(struct image_writer *w, uint64_t end);
 
 /* Sums the rest, writes the sums' note, records the file for the manifest. */
@@ -89,25 +89,31 @@ void image_discard(struct image_writer *w);
 struct image {
 	char *dir;
 	int dirfd;
-	struct manifest_entry *entries;
+	struct manifest_entry *entries; /* by name, numbers in it as numbers: core.9, core.10, tree */
 	size_t n_entries;
+	char kernel[65]; /* the release that it was made on */
 };
 
 /* One record as it lies in the file's notes, its two lengths already checked against the note's. */
 struct record {
 	uint32_t type;
 	uint32_t size, tail_len;
-	const char *fixed, *tail;
+	const char *fixed, *tail; /* 4-byte aligned in memory at best: copy what is wider */
 	size_t offset; /* of its desc in the file: for messages */
 };
 
 struct image_file {
 	char name[64];
+	const char *dir; /* the image's: for messages */
 	int fd;
-	char *notes; /* owns the bytes that the records point into */
+	char *notes; /* everything but the contents; owns the bytes that the records point into */
 	struct record *records;
 	size_t n_records;
-	struct segment *segs; /* as the program headers say, checked: page-aligned, ascending, contiguous in the file, no overflow, within it */
+	/*
+	 * As the program headers say, checked: ascending, contiguous in the file, no overflow, within it; in core.* whole
+	 * pages, else (file.N, mem.N) at most one, from 0, of any length.
+	 */
+	struct segment *segs;
 	size_t n_segs;
 	uint64_t contents_start, contents_end; /* file offsets */
 	uint32_t *sums; /* one CRC32C a MiB of contents, the last may be shorter */
@@ -117,7 +123,7 @@ struct image_file {
 /* Reads and checks the manifest: its own sum, version, machine. -1: DIR is no image or not one for us, error set. */
 int image_open(struct image *im, const char *dir);
 void image_close(struct image *im);
-/* The i-th file's name, or NULL past the last. */
+/* The i-th file's name, or NULL past the last. There is always a `tree`. */
 const char *image_file_name(const struct image *im, size_t i);
 
 /* Opens NAME, checks length, ELF header, program headers, the sum of everything that is not contents, and every note's bounds. */
