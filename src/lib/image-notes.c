@@ -71,3 +71,15 @@ void notes_free(struct notes *n)
 	free(n->buf);
 	*n = (struct notes){ 0 };
 }
+
+int notes_append(struct notes *n, const struct notes *more)
+{
+	char *bigger = grow_array(n->buf, &n->cap, n->len + more->len, 1);
+	if (!bigger && more->len)
+		return -1;
+	n->buf = bigger;
+	if (more->len)
+		memcpy(n->buf + n->len, more->buf, more->len);
+	n->len += more->len;
+	return 0;
+}

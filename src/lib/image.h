@@ -31,6 +31,8 @@ int notes_add(struct notes *n, const char *owner, uint32_t type, const void *des
  * TAIL (may be NULL) of TAIL_LEN bytes follows it.
  */
 int notes_add_record(struct notes *n, uint32_t type, void *rec, size_t size, const void *tail, size_t tail_len);
+/* All of MORE behind what is in N. */
+int notes_append(struct notes *n, const struct notes *more);
 void notes_free(struct notes *n);
 
 /* ---- writing ---- */

@@ -1,0 +1,28 @@
+/*
+ * The restorer's parts. Each does one thing for the task or for the calling thread, and gives up through restorer_fail.
+ */
+#ifndef CRL_PIE_RESTORER_H
+#define CRL_PIE_RESTORER_H
+
+#include "pie.h"
+#include "records.h"
+#include "restorer.h"
+
+/* Says what failed to the coordinator and ends the process; never returns. */
+void restorer_fail(const struct restorer_args *a, uint32_t step, long code, uint64_t where) __attribute__((noreturn));
+static inline void check(const struct restorer_args *a, long ret, uint32_t step, uint64_t where)
+{
+	if (ret < 0 && ret > -4096)
+		restorer_fail(a, step, ret, where);
+}
+
+/* restorer-memory.c: an empty address space becomes the target's, contents and sums included */
+void restore_memory(const struct restorer_args *a);
+/* restorer-thread.c: what belongs to the calling thread alone */
+void restore_thread(const struct restorer_args *a, const struct restorer_thread *t);
+/* Makes all threads but the leader; each runs restore_thread and waits. */
+void make_threads(const struct restorer_args *a);
+/* Counts the calling thread in and waits for ever: the coordinator takes it from there. */
+void arrive(const struct restorer_args *a, const struct restorer_thread *t) __attribute__((noreturn));
+
+#endif

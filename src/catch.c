@@ -1,0 +1,150 @@
+/*
+ * The last act of restore. Every thread waits in its restorer; each is seized, with the promise that it dies if we do,
+ * and taken through rt_sigreturn: then it is the target's, registers and signal mask, but for the restorer's region, which
+ * one thread of each process unmaps from the padding of its vDSO. When all of that has gone well, all are let go.
+ */
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <unistd.h>
+
+#include "arch/x86_64/trampoline.h"
+#include "lib/proc.h"
+#include "lib/seize.h"
+#include "plan.h"
+#include "restore.h"
+#include "restorer-offsets.h"
+
+struct caught {
+	struct rtask *task;
+	pid_t tid;
+	bool seized;
+};
+
+/* Threads with their frames, from the plans: they lie in the tasks' memory, at the addresses that we know. */
+static int list_threads(struct restore *r, struct caught **out, size_t *n)
+{
+	size_t cap = 0;
+	for (size_t i = 0; i < r->n; i++) {
+		struct rtask *t = &r->tasks[i];
+		if (t->proc.state == PROCESS_ZOMBIE)
+			continue;
+		each_record(&t->core, rec) {
+			struct rec_thread th;
+			if (rec->type != REC_THREAD)
+				continue;
+			if (record_get(&t->core, rec, &th, sizeof th))
+				return -1;
+			struct caught *bigger = grow_array(*out, &cap, *n + 1, sizeof **out);
+			if (!bigger)
+				return -1;
+			*out = bigger;
+			(*out)[(*n)++] = (struct caught){.task = t, .tid = th.tid};
+		}
+	}
+	return 0;
+}
+
+static int seize_all(struct caught *c, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (seize_start(c[i].tid, PTRACE_O_EXITKILL))
+			return fail_within("pid %u", c[i].task->proc.pid);
+		c[i].seized = true;
+	}
+	for (size_t i = 0; i < n; i++) {
+		bool group;
+		if (seize_wait_stopped(c[i].tid, -1, &group))
+			return fail("thread %d died while it was restored", c[i].tid);
+	}
+	return 0;
+}
+
+/* The restorer's wait keeps the frame's address in a register that no system call changes: see arrive(). */
+static int through_sigreturn(struct restore *r, struct caught *c)
+{
+	struct user_regs_struct regs;
+	uint64_t region = r->regions[c->task - r->tasks].start;
+	if (seize_get_regs(c->tid, &regs))
+		return -1;
+	regs.rip = region + restorer_blob_offset____export_restorer_sigreturn;
+	regs.rsp = regs.r12;
+	regs.orig_rax = -1;
+	if (seize_set_regs(c->tid, &regs) || seize_to_syscall(c->tid) || seize_to_syscall(c->tid))
+		return -1;
+	return 0;
+}
+
+/* The vDSO's padding has room for the few instructions that outlive the region. */
+static int unmap_region(struct restore *r, struct caught *c)
+{
+	size_t index = c->task - r->tasks;
+	struct user_regs_struct final, regs;
+	struct rec_mm mm = {0};
+	char path[64];
+	each_record(&c->task->core, rec)
+		if (rec->type == REC_MM && record_get(&c->task->core, rec, &mm, sizeof mm))
+			return -1;
+	uint64_t at = mm.vdso + mm.vdso_size - ((trampoline_end - trampoline_start + 15) & ~15ul);
+	snprintf(path, sizeof path, "/proc/%d/mem", c->tid);
+	autoclose int mem = open(path, O_RDWR | O_CLOEXEC);
+	size_t len = trampoline_end - trampoline_start;
+	if (mem < 0 || pwrite(mem, trampoline_start, len, at) != (ssize_t)len)
+		return fail_errno("pid %u: writing behind its vDSO", c->task->proc.pid);
+	if (seize_get_regs(c->tid, &final))
+		return -1;
+	regs = final;
+	regs.rip = at + (trampoline_leave - trampoline_start);
+	regs.rdi = -1;
+	regs.r12 = r->regions[index].start;
+	regs.r13 = r->regions[index].len;
+	regs.orig_rax = -1;
+	if (seize_set_regs(c->tid, &regs))
+		return -1;
+	for (int i = 0; i < 4; i++)
+		if (seize_to_syscall(c->tid))
+			return -1;
+	if (seize_get_regs(c->tid, &regs))
+		return -1;
+	if ((long)regs.rax < 0) {
+		errno = -(long)regs.rax;
+		return fail_errno("pid %u: unmapping the restorer", c->task->proc.pid);
+	}
+	final.orig_rax = -1;
+	return seize_set_regs(c->tid, &final);
+}
+
+static int let_go(struct caught *c, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (ptrace(PTRACE_SETOPTIONS, c[i].tid, 0, 0))
+			return fail_errno("thread %d", c[i].tid);
+	for (size_t i = 0; i < n; i++) {
+		uint32_t sig = c[i].task->task.stopped;
+		if (sig && (i == 0 || c[i - 1].task != c[i].task))
+			kill(c[i].task->proc.pid, SIGSTOP);
+		seize_release(c[i].tid);
+	}
+	return 0;
+}
+
+int catch_all(struct restore *r)
+{
+	autofree struct caught *c = NULL;
+	size_t n = 0;
+	if (list_threads(r, &c, &n) || seize_all(c, n))
+		return -1;
+	for (size_t i = 0; i < n; i++)
+		if (through_sigreturn(r, &c[i]))
+			return fail_within("pid %u: rt_sigreturn of thread %d", c[i].task->proc.pid, c[i].tid);
+	for (size_t i = 0; i < n; i++)
+		if ((i == 0 || c[i - 1].task != c[i].task) && unmap_region(r, &c[i]))
+			return -1;
+	return let_go(c, n);
+}

@@ -1,0 +1,18 @@
+#include "kinds.h"
+
+extern const struct kind descriptors_kind, task_kind, threads_kind, signals_kind, limits_kind, files_kind, memory_kind;
+
+/*
+ * The order is that of the work. Descriptors come first: what others find by number lies in place by then. Those that
+ * take mappings come before memory, which refuses what is left.
+ */
+const struct kind *const kinds[] = {
+	&descriptors_kind,
+	&task_kind,
+	&threads_kind,
+	&signals_kind,
+	&files_kind,
+	&limits_kind,
+	&memory_kind,
+	NULL,
+};

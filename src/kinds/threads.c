@@ -1,0 +1,132 @@
+/*
+ * Threads: registers with all extended state, what each has told the kernel about itself, and its name.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/user.h>
+#include <unistd.h>
+
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/sigframe.h"
+#include "lib/proc.h"
+#include "plan.h"
+
+#define USER_CS 0x33 /* 64-bit code; arch/x86/include/asm/segment.h __USER_CS */
+
+/* ---- dump ---- */
+
+static int collect_thread(struct dump *d, struct process *p, const struct thread *t)
+{
+	if (t->regs.cs != USER_CS)
+		return fail("pid %d (%s) runs 32-bit code, which cannot be dumped", p->pid, p->comm);
+	struct rec_thread r = {
+		.tid = t->tid,
+		.flags = t->tid == p->pid ? THREAD_LEADER : 0,
+		.sigmask = t->sigmask,
+		.altstack_sp = t->own.altstack_sp, .altstack_size = t->own.altstack_size,
+		.altstack_flags = t->own.altstack_flags,
+		.pdeath_signal = t->own.pdeath_signal,
+		.tid_address = t->own.tid_address,
+		.rseq_ptr = t->rseq_ptr, .rseq_len = t->rseq_len, .rseq_sig = t->rseq_sig,
+	};
+	size_t robust_len = 0;
+	void *robust = NULL;
+	if (syscall(SYS_get_robust_list, t->tid, &robust, &robust_len))
+		return fail_errno("pid %d (%s): the robust list of thread %d", p->pid, p->comm, t->tid);
+	r.robust_head = (uintptr_t)robust;
+	r.robust_len = robust_len;
+	_Static_assert(sizeof r.regs == sizeof t->regs, "user_regs_struct");
+	memcpy(r.regs, &t->regs, sizeof r.regs);
+	struct proc_stat st;
+	if (proc_stat_read(p->pid, t->tid, &st))
+		return -1;
+	memcpy(r.comm, st.comm, sizeof r.comm);
+	d->xfeatures |= xstate_in_use(t->xstate, t->xstate_len);
+	return notes_add_record(&p->core, REC_THREAD, &r, sizeof r, t->xstate, t->xstate_len);
+}
+
+static int threads_collect(struct dump *d, struct process *p)
+{
+	for (size_t i = 0; i < p->n_threads; i++)
+		if (collect_thread(d, p, &p->threads[i]))
+			return -1;
+	return 0;
+}
+
+/* ---- restore ---- */
+
+/* Where a thread goes on. A sleeping call is made anew, with its whole time: never too early. */
+static void resume_regs(struct user_regs_struct *regs)
+{
+	enum { SYS_RESTART = 219 };
+	if (regs_restart(regs) == RESTART_BLOCK && regs->orig_rax != SYS_RESTART) {
+		regs->rip -= 2;
+		regs->rax = regs->orig_rax;
+		regs->orig_rax = -1;
+	}
+	regs_resolve_restart(regs);
+}
+
+static int plan_thread(struct rtask *t, struct plan *plan, const struct record *rec, struct restorer_thread *out)
+{
+	struct rec_thread r;
+	struct user_regs_struct regs;
+	if (record_get(&t->core, rec, &r, sizeof r))
+		return -1;
+	if (rec->tail_len > XSTATE_MAX || rec->tail_len < 576)
+		return fail("%s: thread %u's extended state of %u bytes is impossible", t->core.name, r.tid, rec->tail_len);
+	memcpy(&regs, r.regs, sizeof regs);
+	if (regs.cs != USER_CS || regs.ss != 0x2b)
+		return fail("%s: thread %u's segment registers are impossible", t->core.name, r.tid);
+	resume_regs(&regs);
+	*out = (struct restorer_thread){
+		.tid = r.tid, .pdeath_signal = r.pdeath_signal, .fs_base = regs.fs_base, .gs_base = regs.gs_base,
+		.robust_head = r.robust_head, .robust_len = r.robust_len, .rseq_ptr = r.rseq_ptr, .rseq_len = r.rseq_len,
+		.rseq_sig = r.rseq_sig, .tid_address = r.tid_address, .altstack_sp = r.altstack_sp,
+		.altstack_size = r.altstack_size, .altstack_flags = r.altstack_flags,
+	};
+	memcpy(out->comm, r.comm, sizeof out->comm);
+	out->comm[sizeof out->comm - 1] = 0;
+	char *frame = plan_alloc(plan, SIGFRAME_MAX);
+	char *stack = plan_alloc(plan, 8192);
+	if (!frame || !stack)
+		return -1;
+	sigframe_build(frame, (uintptr_t)frame, &regs, rec->tail, rec->tail_len, r.sigmask);
+	out->frame = SIGFRAME_RSP((uintptr_t)frame);
+	out->stack = (uintptr_t)stack + 8192;
+	return 0;
+}
+
+static int threads_plan(struct restore *r, struct rtask *t, struct plan *plan)
+{
+	(void)r;
+	struct restorer_thread *threads = plan_alloc(plan, (t->task.n_threads + 1ul) * sizeof *threads);
+	if (!threads)
+		return -1;
+	size_t n = 0;
+	each_record(&t->core, rec) {
+		if (rec->type != REC_THREAD)
+			continue;
+		if (n == t->task.n_threads)
+			return fail("%s has more threads than it says", t->core.name);
+		if (plan_thread(t, plan, rec, &threads[n]))
+			return -1;
+		n++;
+	}
+	if (!n || n != t->task.n_threads)
+		return fail("%s has not all of the %u threads that it names", t->core.name, t->task.n_threads);
+	if ((uint32_t)threads[0].tid != t->proc.pid && t->proc.state != PROCESS_DEAD_LEADER)
+		return fail("%s: its first thread is not the leader", t->core.name);
+	plan->args->threads = (uintptr_t)threads;
+	plan->args->n_threads = n;
+	return 0;
+}
+
+const struct kind threads_kind = {
+	.name = "threads",
+	.collect = threads_collect,
+	.plan = threads_plan,
+};
