@@ -208,13 +208,13 @@ static int show_processes(struct json *j, const struct image *im)
 static int show_image(struct json *j, const struct image *im)
 {
 	if (j->text) {
-		json_text(j, "image of format %d, Linux %s, x86_64\n", CRL_IMAGE_VERSION, im->kernel);
+		json_text(j, "image of version %d, Linux %s, x86_64\n", CRL_IMAGE_VERSION, im->kernel);
 		if (show_processes(j, im) < 0)
 			return -1;
 	} else {
 		j->first = true;
 		json_begin_object(j, NULL);
-		json_uint(j, "format", CRL_IMAGE_VERSION);
+		json_uint(j, "version", CRL_IMAGE_VERSION);
 		json_string(j, "machine", "x86_64");
 		json_string(j, "kernel", im->kernel);
 		json_begin_array(j, "files");

@@ -176,9 +176,9 @@ static int parse(struct image *im, const char *text, size_t len)
 		return -1;
 	c.end -= SUM_LINE;
 	if (!take_number(&c, 10, &version) || !take(&c, "\n"))
-		return fail("%s/manifest: no sense in the format's version at offset %zu", im->dir, strlen(MAGIC));
+		return fail("%s/manifest: no sense in the version at offset %zu", im->dir, strlen(MAGIC));
 	if (version != CRL_IMAGE_VERSION)
-		return fail("%s is an image of format %" PRIu64 ", this criu-lite reads format %d; use the criu-lite that made it",
+		return fail("%s is an image of version %" PRIu64 ", this criu-lite reads version %d; use the criu-lite that made it",
 			    im->dir, version, CRL_IMAGE_VERSION);
 	if (!take(&c, "machine ") || !take_word(&c, '\n', machine, sizeof machine) || !take(&c, "kernel ") ||
 	    !take_word(&c, '\n', im->kernel, sizeof im->kernel))
