@@ -91,7 +91,6 @@ endif
 .PHONY: all progs demo test test-full bench install format lint clean
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.SECONDARY:
 
 all: $(B)/criu-lite
 
