@@ -192,16 +192,16 @@ assert {0, 1, 2} <= {f["fd"] for t in of(core, "fdtable") for f in t["fds"]}
 @test "files are 0600 and the directory 0700, whatever the umask and the directory had" {
 	start threads 2
 	local mask
+	local dir=$BATS_TEST_TMPDIR/img
 	for mask in 000 0777; do
-		(umask "$mask" && dump_ok -R)
-		IMG=$BATS_TEST_TMPDIR/img.1
-		[[ $(stat -c %a "$IMG") == 700 ]]
-		[[ $(stat -c %a "$IMG"/* | sort -u) == 600 ]]
-		rm -rf "$IMG"
+		(umask "$mask" && "$CRIU_LITE" dump -t "$PID" -D "$dir" -R)
+		[[ $(stat -c %a "$dir") == 700 ]]
+		[[ $(stat -c %a "$dir"/* | sort -u) == 600 ]]
+		rm -rf "$dir"
 	done
-	mkdir -m 0755 "$IMG"
-	crl_ok dump -t "$PID" -D "$IMG" -R
-	[[ $(stat -c %a "$IMG") == 700 ]]
+	mkdir -m 0755 "$dir"
+	crl_ok dump -t "$PID" -D "$dir" -R
+	[[ $(stat -c %a "$dir") == 700 ]]
 }
 
 @test "not an image: a missing directory, a file, no manifest, wrong usage" {
