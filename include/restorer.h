@@ -12,7 +12,7 @@
 
 /* Between the coordinator and all tasks: a page that all of them map. */
 struct shared {
-	uint32_t stage;	  /* futex: the stage that the coordinator has allowed */
+	uint32_t stage;	  /* futex: what threads that are ready wait on; never woken: the coordinator takes them away */
 	uint32_t arrived; /* futex: threads that have come to the end of their stage */
 	uint32_t failed;  /* somebody has failed: 1 + index of the task */
 	uint32_t step;	  /* enum restorer_step, of a failure in the restorer */
@@ -23,12 +23,6 @@ struct shared {
 	uint32_t failed_pid;
 	uint32_t text_len; /* of a failure before the restorer: an error's text */
 	char text[1024];
-};
-
-enum restorer_stage {
-	STAGE_BUILD, /* memory, threads */
-	STAGE_READY, /* everything is there: the coordinator has seized all threads */
-	STAGE_GO,
 };
 
 enum restorer_step {

@@ -23,6 +23,6 @@ void restore_thread(const struct restorer_args *a, const struct restorer_thread 
 /* Makes all threads but the leader; each runs restore_thread and waits. */
 void make_threads(const struct restorer_args *a);
 /* Counts the calling thread in and waits for ever: the coordinator takes it from there. */
-void arrive(const struct restorer_args *a, const struct restorer_thread *t) __attribute__((noreturn));
+void arrive(const struct restorer_args *a) __attribute__((noreturn));
 
 #endif

@@ -45,7 +45,7 @@ void restore_thread(const struct restorer_args *a, const struct restorer_thread 
 static void thread_main(const struct restorer_args *a, const struct restorer_thread *t)
 {
 	restore_thread(a, t);
-	arrive(a, t);
+	arrive(a);
 }
 
 /* The child finds function and arguments on its stack: it has no registers of its own to begin with. */

@@ -32,21 +32,13 @@ void restorer_fail(const struct restorer_args *a, uint32_t step, long code, uint
 		SYS1(__NR_exit_group, 1);
 }
 
-void arrive(const struct restorer_args *a, const struct restorer_thread *t)
+void arrive(const struct restorer_args *a)
 {
 	struct shared *s = (void *)a->shared;
 	__atomic_add_fetch(&s->arrived, 1, __ATOMIC_SEQ_CST);
 	SYS3(__NR_futex, &s->arrived, FUTEX_WAKE_, 1 << 30);
-	/* r12 tells the coordinator where the frame is: the kernel keeps it over a call */
-	for (;;) {
-		register uint64_t frame __asm__("r12") = t->frame;
-		register long r10 __asm__("r10") = 0;
-		long ret = __NR_futex;
-		__asm__ volatile("syscall"
-				 : "+a"(ret)
-				 : "D"(&s->stage), "S"(FUTEX_WAIT_), "d"(STAGE_BUILD), "r"(r10), "r"(frame)
-				 : "rcx", "r11", "memory");
-	}
+	for (;;)
+		SYS4(__NR_futex, &s->stage, FUTEX_WAIT_, 0, 0);
 }
 
 static void restore_actions(const struct restorer_args *a)
@@ -82,7 +74,7 @@ void __export_restorer_main(const struct restorer_args *a)
 	restore_thread(a, &threads[0]);
 	restore_limits(a);
 	check(a, SYS3(__NR_close_range, a->close_from, CLOSE_RANGE_ALL, 0), STEP_FDS, a->close_from);
-	arrive(a, &threads[0]);
+	arrive(a);
 }
 
 /*

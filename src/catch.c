@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "arch/x86_64/trampoline.h"
@@ -23,11 +24,27 @@
 
 struct caught {
 	struct rtask *task;
+	uint64_t frame;
 	pid_t tid;
 	bool seized;
 };
 
-/* Threads with their frames, from the plans: they lie in the tasks' memory, at the addresses that we know. */
+/* The frames are where the task has planned them. */
+static int read_frames(struct restore *r, struct rtask *t, struct caught *c)
+{
+	size_t n = t->task.n_threads;
+	autofree struct restorer_thread *threads = alloc_zeroed(n, sizeof *threads);
+	if (!threads)
+		return -1;
+	struct iovec here = {threads, n * sizeof *threads};
+	struct iovec there = {(void *)r->regions[t - r->tasks].threads, n * sizeof *threads};
+	if (process_vm_readv(c->tid, &here, 1, &there, 1, 0) != (ssize_t)here.iov_len)
+		return fail_errno("pid %u: reading its restorer's plan", t->proc.pid);
+	for (size_t i = 0; i < n; i++)
+		c[i].frame = threads[i].frame;
+	return 0;
+}
+
 static int list_threads(struct restore *r, struct caught **out, size_t *n)
 {
 	size_t cap = 0;
@@ -47,6 +64,8 @@ static int list_threads(struct restore *r, struct caught **out, size_t *n)
 			*out = bigger;
 			(*out)[(*n)++] = (struct caught){.task = t, .tid = th.tid};
 		}
+		if (read_frames(r, t, *out + *n - t->task.n_threads))
+			return -1;
 	}
 	return 0;
 }
@@ -66,7 +85,6 @@ static int seize_all(struct caught *c, size_t n)
 	return 0;
 }
 
-/* The restorer's wait keeps the frame's address in a register that no system call changes: see arrive(). */
 static int through_sigreturn(struct restore *r, struct caught *c)
 {
 	struct user_regs_struct regs;
@@ -74,7 +92,7 @@ static int through_sigreturn(struct restore *r, struct caught *c)
 	if (seize_get_regs(c->tid, &regs))
 		return -1;
 	regs.rip = region + restorer_blob_offset____export_restorer_sigreturn;
-	regs.rsp = regs.r12;
+	regs.rsp = c->frame;
 	regs.orig_rax = -1;
 	if (seize_set_regs(c->tid, &regs) || seize_to_syscall(c->tid) || seize_to_syscall(c->tid))
 		return -1;

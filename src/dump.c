@@ -52,13 +52,21 @@ static int each_kind_collects(struct dump *d)
 	return 0;
 }
 
+static int kinds_frozen(struct dump *d, struct process *p)
+{
+	for (const struct kind *const *k = kinds; *k; k++)
+		if ((*k)->frozen && (*k)->frozen(d, p))
+			return -1;
+	return 0;
+}
+
 static int parasites_in(struct dump *d)
 {
 	for (size_t i = 0; i < d->n; i++) {
 		struct process *p = &d->procs[i];
 		if (p->state == PROCESS_ZOMBIE)
 			continue;
-		if (maps_read(p->pid == p->host->tid ? p->pid : p->host->tid, &p->maps) || inject_prepare(p))
+		if (kinds_frozen(d, p) || maps_read(p->host->tid, &p->maps) || inject_prepare(p))
 			return -1;
 		for (size_t k = 0; k < p->n_threads; k++)
 			if (inject_measure(p, &p->threads[k]))

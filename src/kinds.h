@@ -85,6 +85,7 @@ struct rtask {
 /* Where a task's restorer lies: told by the task in memory that it shares with the coordinator. */
 struct region {
 	uint64_t start, len;
+	uint64_t threads; /* its struct restorer_thread array */
 };
 
 struct restore {
@@ -107,6 +108,7 @@ struct kind {
 	const char *name;
 
 	/* dump, all in the frozen tree; every one may be NULL */
+	int (*frozen)(struct dump *d, struct process *p);    /* every thread is stopped, the parasite not yet in */
 	int (*collect)(struct dump *d, struct process *p);   /* records of one process: into p->core */
 	int (*collect_fd)(struct dump *d, struct fd_entry *f); /* 1: mine, a record is in d->tree; 0: not mine */
 	int (*settle)(struct dump *d);			     /* after all processes: what is found by looking at all */

@@ -145,7 +145,7 @@ static int become_target(struct restore *r, struct rtask *t)
 	for (const struct kind *const *k = kinds; *k; k++)
 		if ((*k)->plan && (*k)->plan(r, t, &plan))
 			return -1;
-	r->regions[t - r->tasks] = (struct region){plan.region, plan.len};
+	r->regions[t - r->tasks] = (struct region){plan.region, plan.len, plan.args->threads};
 	plan_enter(&plan);
 }
 

@@ -41,7 +41,7 @@ static int refuse_vma(const struct process *p, const struct vma *v, const char *
 /* What no kind has taken. */
 static int check_vma(const struct process *p, const struct vma *v)
 {
-	if (v->object)
+	if (v->object || v->kind == VMA_VDSO || v->kind == VMA_VVAR || v->kind == VMA_VSYSCALL)
 		return 0;
 	if (v->uffd)
 		return refuse_vma(p, v, "is served by userfaultfd, whose other end cannot be carried over");
@@ -354,10 +354,10 @@ static int plan_vma(struct restore *r, struct rtask *t, struct plan *plan, const
 	struct rec_vma v;
 	if (record_get(&t->core, rec, &v, sizeof v))
 		return -1;
-	if (v.start & 4095 || v.end & 4095 || v.end <= v.start || v.end > 1ul << 47)
-		return fail("%s: a mapping from %#lx to %#lx is impossible", t->core.name, v.start, v.end);
 	if (v.kind == VMA_VDSO || v.kind == VMA_VVAR || v.kind == VMA_VSYSCALL)
 		return 0;
+	if (v.start & 4095 || v.end & 4095 || v.end <= v.start || v.end > 1ul << 47)
+		return fail("%s: a mapping from %#lx to %#lx is impossible", t->core.name, v.start, v.end);
 	*m = (struct restorer_map){.start = v.start, .len = v.end - v.start, .offset = v.offset, .vma_flags = v.flags,
 				   .prot = v.prot, .first_prot = v.prot, .map_flags = map_flags(&v), .fd = -1, .pkey = v.pkey};
 	if (v.kind == VMA_ANON_PRIVATE || v.kind == VMA_FILE_PRIVATE)

@@ -73,7 +73,14 @@ static int collect_queue(struct process *p, pid_t tid)
 static int signals_collect(struct dump *d, struct process *p)
 {
 	(void)d;
-	if (collect_actions(p) || collect_queue(p, 0))
+	return collect_actions(p);
+}
+
+/* Only a stopped thread's queues can be looked into: not the host's, once it serves as parasite. */
+static int signals_frozen(struct dump *d, struct process *p)
+{
+	(void)d;
+	if (collect_queue(p, 0))
 		return -1;
 	for (size_t i = 0; i < p->n_threads; i++)
 		if (collect_queue(p, p->threads[i].tid))
@@ -133,6 +140,7 @@ static int signals_plan(struct restore *r, struct rtask *t, struct plan *plan)
 
 const struct kind signals_kind = {
 	.name = "signals",
+	.frozen = signals_frozen,
 	.collect = signals_collect,
 	.plan = signals_plan,
 };

@@ -70,7 +70,7 @@ void *alloc_zeroed(size_t n, size_t size)
 
 void *grow_array(void *array, size_t *cap, size_t n, size_t size)
 {
-	if (n <= *cap)
+	if (array && n <= *cap)
 		return array;
 	size_t want = *cap ? *cap : 16;
 	while (want < n)

@@ -213,7 +213,8 @@ int inject_parasite(struct process *p)
 		return fail_errno("pid %d (%s): making a socket pair in it (its limit RLIMIT_NOFILE may be reached)", p->pid,
 				  p->comm);
 	}
-	if (seize_to_syscall(t->tid) || take_socket(p))
+	/* at the close's entry; then past it, so that nobody counts that descriptor */
+	if (seize_to_syscall(t->tid) || take_socket(p) || seize_to_syscall(t->tid))
 		return -1;
 	if (ptrace(PTRACE_CONT, t->tid, 0, 0))
 		return fail_errno("letting the parasite run in pid %d", p->pid);
