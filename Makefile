@@ -181,7 +181,7 @@ $(B)/pie/$(1).built-in.bin: $(B)/pie/$(1).built-in.bin.o
 	$$(Q)$(OBJCOPY) -O binary $$< $$@
 
 # The header is moved into place only when it differs: most edits of a blob move no exported symbol. The empty recipe
-# makes make look at the header's own time, not at the stamp's.
+# makes make look at the header's own time, not at the stamp's; the + has it do so under -n and -q as well.
 $(B)/include/$(1)-offsets.h.stamp: $(B)/pie/$(1).built-in.bin.o ld/offsets
 	$(if $(Q),@printf '  %-8s %s\n' GEN $(1)-offsets.h)
 	$$(Q)NM=$(NM) ld/offsets $(1) $$< >$$(@:.stamp=.new)
@@ -189,7 +189,7 @@ $(B)/include/$(1)-offsets.h.stamp: $(B)/pie/$(1).built-in.bin.o ld/offsets
 		else mv $$(@:.stamp=.new) $$(@:.stamp=); fi
 	$$(Q)touch $$@
 
-$(B)/include/$(1)-offsets.h: $(B)/include/$(1)-offsets.h.stamp ;
+$(B)/include/$(1)-offsets.h: $(B)/include/$(1)-offsets.h.stamp ; +
 endef
 $(foreach b,$(BLOBS),$(eval $(call blob,$(b))))
 
