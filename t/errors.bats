@@ -48,7 +48,7 @@ as_nobody() {
 @test "no such pid" {
 	start threads 1
 	end_target
-	refused 1 "$PID" "no such process" -- dump -t "$PID" -D "$IMG"
+	refused 1 "no process $PID" -- dump -t "$PID" -D "$IMG"
 	[[ ! -e $IMG ]]
 }
 
@@ -70,7 +70,7 @@ as_nobody() {
 
 @test "a kernel thread" {
 	[[ $(cat /proc/2/comm 2>/dev/null) == kthreadd ]] || skip "no kernel thread is visible"
-	refused 1 "pid 2" "kernel thread" -- dump -t 2 -D "$IMG"
+	refused 1 "pid 2" kernel -- dump -t 2 -D "$IMG"
 	[[ ! -e $IMG ]]
 }
 
@@ -137,7 +137,7 @@ as_nobody() {
 
 @test "a missing directory is made; one whose parent is missing is not" {
 	start threads 2
-	refused 1 "$IMG/a/b" "o such" -- dump -t "$PID" -D "$IMG/a/b"
+	refused 1 "$IMG/a/b" "does not exist" -- dump -t "$PID" -D "$IMG/a/b"
 	[[ ! -e $IMG ]]
 	check_target
 	crl_ok dump -R -t "$PID" -D "$IMG"
@@ -304,7 +304,7 @@ fresh_copy() {
 				    f.seek(int(sys.argv[2]))
 				    f.write(bytes([byte ^ 1 << int(sys.argv[3])]))
 			PYTHON
-			damaged "$name" "bit $((i % 8)) of byte $at of $name"
+			damaged "${name%%.*}" "bit $((i % 8)) of byte $at of $name"
 		done
 	done
 	restore_ok
@@ -354,7 +354,7 @@ rewrite_manifest() {
 	start "$program" 2
 	dump_ok
 	mv "$program" "$program.kept"
-	refused 1 "$program" "gone" -- restore -D "$IMG" -d
+	refused 1 "$program" -- restore -D "$IMG" -d
 	gone "$PID"
 	cp "$program.kept" "$program"
 	echo >>"$program"
@@ -399,7 +399,7 @@ rewrite_manifest() {
 @test "restore: the pid is in use" {
 	start threads 2
 	dump_ok -R
-	refused 1 "$PID" "in use" -- restore -D "$IMG" -d
+	refused 1 "$PID" taken -- restore -D "$IMG" -d
 	check_target
 }
 

@@ -90,6 +90,15 @@ load lib
 	check_target
 }
 
+@test "a program whose stack has no room that was used before" {
+	start simple "$BATS_TEST_TMPDIR/simple" deep
+	dump_ok -R
+	check_target
+	dump_ok
+	restore_ok
+	check_target
+}
+
 @test "one image restores more than once" {
 	start threads 4
 	dump_ok

@@ -1,7 +1,8 @@
 /*
  * One process that has one of everything that a dump of a plain program must carry: memory of every kind, files of
  * every kind, signals handled, blocked and pending, and what the kernel keeps about a process. Its first argument is
- * a directory of its own, where it makes its files; it stays there. The checks ask the kernel where they can.
+ * a directory of its own, where it makes its files; it stays there. With a second argument its stack has never been
+ * deeper than it is when it waits. The checks ask the kernel where they can.
  */
 #include <dirent.h>
 #include <elf.h>
@@ -585,6 +586,14 @@ static int check(void)
 	return check_self() || check_clock() || check_signals() || check_memory() || check_files() || state_check();
 }
 
+/* Leaves unused room below the stack, as whatever a program did before leaves it. */
+static __attribute__((noinline)) void use_stack(void)
+{
+	volatile uint8_t below[400000];
+	for (size_t i = 0; i < sizeof(below); i += 1024)
+		below[i] = 1;
+}
+
 int main(int argc, char **argv)
 {
 	volatile uint8_t stack[200000];
@@ -593,6 +602,8 @@ int main(int argc, char **argv)
 		fatal(argv[1]);
 	if (argc <= 1)
 		return 2;
+	if (argc == 2)
+		use_stack();
 	mem.stack = (uint8_t *)stack;
 	fill(mem.stack, sizeof(stack), 50);
 	target_block_signals();
