@@ -45,7 +45,7 @@ gone() {
 }
 
 is_alive() {
-	[[ -r /proc/$1/stat ]] && ! grep -q '^State:[[:space:]]*[ZX]' "/proc/$1/status"
+	grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$1/status"
 }
 
 # Python as such, not a wrapper that is a shell script. Debian's own has symbols that gdb can name.
@@ -133,7 +133,7 @@ restore_ok() {
 }
 
 end_target() {
-	kill -KILL "$PID"
+	kill -KILL "$PID" 2>/dev/null || true # it may be on its way out already
 	gone "$PID"
 }
 
