@@ -81,7 +81,8 @@ note	= $(shell mkdir -p $(B); printf '%s\n' '$(2)' >$(1).new; cmp -s $(1).new $(
 ifeq ($(filter clean format lint,$(or $(MAKECMDGOALS),all)),)
 $(shell mkdir -p $(DIRS))
 $(call note,$(FLAGS),$(filter-out $(REPRO),$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(BLOB_CFLAGS)))
-$(call note,$(LIST),$(OBJ) $(PIE_OBJ))
+$(call note,$(LIST),$(OBJ))
+$(foreach b,$(BLOBS),$(call note,$(B)/pie/$(b).sources,$(call blob_obj,$(b))))
 # Where a header was removed by hand, its stamp must not claim that it is there.
 $(foreach h,$(OFFSETS),$(if $(wildcard $(h)),,$(shell rm -f $(h).stamp)))
 endif
@@ -166,7 +167,7 @@ $(B)/pie/%.o: pie/%.S
 
 # $(1): the blob. Checked in two places: relocations can be seen only before the last link, the layout only after.
 define blob
-$(B)/pie/$(1).built-in.o: $(call blob_obj,$(1)) $(LIST) ld/check-blob ld/blob.lds
+$(B)/pie/$(1).built-in.o: $(call blob_obj,$(1)) $(B)/pie/$(1).sources ld/check-blob ld/blob.lds
 	$$(call say,LINK)
 	$$(Q)$(LD) -r -o $$@ $(call blob_obj,$(1))
 	$$(Q)ld/check-blob object $$@ ld/blob.lds
@@ -174,7 +175,7 @@ $(B)/pie/$(1).built-in.o: $(call blob_obj,$(1)) $(LIST) ld/check-blob ld/blob.ld
 $(B)/pie/$(1).built-in.bin.o: $(B)/pie/$(1).built-in.o ld/blob.lds
 	$$(call say,GEN)
 	$$(Q)$(LD) -T ld/blob.lds --orphan-handling=error --no-relax --build-id=none -z noexecstack -e 0 -o $$@ $$<
-	$$(Q)ld/check-blob layout $$@
+	$$(Q)ld/check-blob layout $$@ $$<
 
 $(B)/pie/$(1).built-in.bin: $(B)/pie/$(1).built-in.bin.o
 	$$(call say,GEN)
