@@ -49,7 +49,7 @@ pid_t task_fork(struct rtask *t)
 	if (pid >= 0)
 		return pid;
 	if (errno == EEXIST)
-		return fail("pid %d is taken: end that process, or restore with --pidns", tid);
+		return fail("pid %d is in use: end that process, or restore with --pidns", tid);
 	if (errno == EPERM)
 		return fail("you may not choose pid %d: that needs root or CAP_CHECKPOINT_RESTORE; restore with --pidns", tid);
 	return fail_errno("making process %d", tid);

@@ -244,7 +244,6 @@ static const char *const step_text[] = {
 	[STEP_MOVE_VDSO] = "moving the vDSO",
 	[STEP_MAP] = "mapping memory",
 	[STEP_FILL] = "reading memory from its core",
-	[STEP_SUM] = "a MiB of memory in its core has another sum than it was written with: the image was altered; block",
 	[STEP_PROTECT] = "protecting memory",
 	[STEP_ADVISE] = "giving advice on memory",
 	[STEP_MM] = "telling the kernel where code, data and stack are",
@@ -266,6 +265,10 @@ static int take_failure(struct restore *r)
 		s->text[sizeof s->text - 1] = 0;
 		return fail("%s", s->text);
 	}
+	if (s->step == STEP_SUM)
+		return fail("core.%u: MiB %lu of its contents has another checksum than was written: the image was altered or its "
+			    "disk is failing; take another copy",
+			    s->failed_pid, s->where);
 	const char *text = s->step < sizeof step_text / sizeof *step_text ? step_text[s->step] : NULL;
 	errno = -s->code;
 	return fail_errno("pid %u: %s (%#lx)", s->failed_pid, text ? text : "in the restorer", s->where);
@@ -318,7 +321,7 @@ static int check_numbers_free(const struct restore *r)
 		if (kill(r->tasks[i].proc.pid, 0) == 0 || errno == EPERM) {
 			struct proc_stat st;
 			bool known = proc_stat_read(r->tasks[i].proc.pid, 0, &st) == 0;
-			return fail("pid %u is taken (by %s): end that process, or restore with --pidns", r->tasks[i].proc.pid,
+			return fail("pid %u is in use (by %s): end that process, or restore with --pidns", r->tasks[i].proc.pid,
 				    known ? st.comm : "another process");
 		}
 	return 0;

@@ -77,6 +77,8 @@ static int files_open(struct restore *re, const struct record *rec, uint32_t *id
 		return -1;
 	*id = r.d.id;
 	int fd = open(path, (r.d.flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY)) | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT)
+		return fail("%s, which was open, is gone; put the file back that was there at the dump", path);
 	if (fd < 0 || fstat(fd, &st))
 		return fail_errno("%s, which was open, cannot be opened again", path);
 	if (check_same(&r, path, &st)) {

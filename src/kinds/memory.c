@@ -315,6 +315,8 @@ static int open_mapped(const struct rec_vma *v, const char *path, uint32_t pid, 
 	int flags = v->kind == VMA_FILE_SHARED && v->flags & VMA_FILE_WRITABLE ? O_RDWR : O_RDONLY;
 	autoclose int fd = open(path, flags | O_CLOEXEC);
 	struct stat st;
+	if (fd < 0 && errno == ENOENT)
+		return fail("pid %u maps %s, which is gone; put the file back that was there at the dump", pid, path);
 	if (fd < 0 || fstat(fd, &st))
 		return fail_errno("pid %u maps %s, which cannot be opened; put the file back that was there at the dump", pid, path);
 	if (v->kind == VMA_FILE_PRIVATE && ((uint64_t)st.st_size != v->file_size || mtime_ns(&st) != v->file_mtime_ns))

@@ -18,9 +18,8 @@
 #include "parasite-offsets.h"
 #include "protocol.h"
 
-#define SLOT_SIZE   16384
-#define SLOT_ANSWER 15872 /* where a slot's owner writes what it measured */
-#define RED_ZONE    128
+#define SLOT_HEAD 64  /* the mark; in the second slot, what a thread measured */
+#define RED_ZONE  128
 static const char slot_mark[16] = "criu-lite slot";
 
 static int write_mem(struct process *p, uint64_t at, const void *buf, size_t len)
@@ -73,10 +72,11 @@ static int find_slots(struct process *p)
 	struct vma *v = maps_named(&p->maps, "[stack]");
 	if (!v)
 		return fail("pid %d (%s) has no [stack], where a signal frame could lie", p->pid, p->comm);
-	uint64_t need = 2 * SLOT_SIZE, at = v->start;
+	uint64_t slot = (SLOT_HEAD + SIGFRAME_SIZE(p->threads[0].xstate_len) + 63) & ~63ul;
+	uint64_t need = 2 * slot, at = v->start;
 	char mark[sizeof slot_mark];
 	struct page_run run;
-	int touched = pagemap_scan(p->pid, v->start, v->start + need, PAGES_TOUCHED, &run, 1);
+	int touched = pagemap_scan(p->pid, v->start, (v->start + need + 4095) & ~4095ul, PAGES_TOUCHED, &run, 1);
 	if (touched < 0)
 		return -1;
 	bool ours = pread(p->mem, mark, sizeof mark, at) == sizeof mark && memcmp(mark, slot_mark, sizeof mark) == 0;
@@ -90,8 +90,8 @@ static int find_slots(struct process *p)
 	} else if (rsp >= v->start && rsp < at + need + RED_ZONE) {
 		return fail("pid %d (%s): its stack is used up to the low end; try again later", p->pid, p->comm);
 	}
-	p->frame[0] = at + 64;
-	p->frame[1] = at + SLOT_SIZE + 64;
+	p->frame[0] = at + SLOT_HEAD;
+	p->frame[1] = at + slot + SLOT_HEAD;
 	return write_mem(p, at, slot_mark, sizeof slot_mark);
 }
 
@@ -152,7 +152,7 @@ static int run_calls(struct thread *t, int n)
 int inject_measure(struct process *p, struct thread *t)
 {
 	struct user_regs_struct r = t->regs;
-	uint64_t answer = p->frame[1] - 64 + SLOT_ANSWER;
+	uint64_t answer = p->frame[1] - SLOT_HEAD;
 	r.rbx = answer;
 	if (send_to(p, t, 1, trampoline_at(p, trampoline_measure), &r) || run_calls(t, 3) || put_back(t))
 		return -1;

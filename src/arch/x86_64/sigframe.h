@@ -11,7 +11,8 @@
 
 /* PTRACE_GETREGSET's NT_X86_XSTATE is never longer: AMX' 8 KiB of tiles, and some. */
 #define XSTATE_MAX 12288
-#define SIGFRAME_MAX (XSTATE_MAX + 1024)
+#define SIGFRAME_SIZE(xstate_len) ((xstate_len) + 516) /* what sigframe_build makes of it at most */
+#define SIGFRAME_MAX SIGFRAME_SIZE(XSTATE_MAX)
 
 /* How a stopped call goes on, resolved by hand as the kernel would on its way out (arch/x86/kernel/signal.c, 6.18). */
 enum restart_kind { RESTART_NONE, RESTART_AGAIN, RESTART_BLOCK };
