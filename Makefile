@@ -122,7 +122,7 @@ format:
 
 # Each of these looks only where it is installed: none is needed to build.
 lint:
-	$(Q)if command -v shellcheck >/dev/null; then shellcheck $(SH_FILES); fi
+	$(Q)if command -v shellcheck >/dev/null; then shellcheck -S warning $(SH_FILES); fi
 	$(Q)if command -v cppcheck >/dev/null; then cppcheck -q --std=c11 --enable=warning,portability \
 		--inline-suppr --error-exitcode=1 -D_GNU_SOURCE -D__x86_64__ -Iinclude -Isrc src pie; fi
 	$(Q)if command -v clang-tidy >/dev/null; then clang-tidy --quiet \
