@@ -38,8 +38,8 @@ void restore_thread(const struct restorer_args *a, const struct restorer_thread 
 	for (uint32_t i = 0; i < t->n_pending; i++)
 		check(a, SYS4(__NR_rt_tgsigqueueinfo, a->pid, t->tid, *(const int *)(queue + i * 128), queue + i * 128),
 		      STEP_PENDING, t->tid);
-	if (t->pdeath_signal)
-		check(a, SYS2(__NR_prctl, PR_SET_PDEATHSIG_, t->pdeath_signal), STEP_THREAD, t->tid);
+	/* also none: until now a task ends with its parent; from now on the coordinator holds it */
+	check(a, SYS2(__NR_prctl, PR_SET_PDEATHSIG_, t->pdeath_signal), STEP_THREAD, t->tid);
 }
 
 static void thread_main(const struct restorer_args *a, const struct restorer_thread *t)

@@ -26,7 +26,6 @@ struct caught {
 	struct rtask *task;
 	uint64_t frame;
 	pid_t tid;
-	bool seized;
 };
 
 /* The frames are where the task has planned them. */
@@ -73,9 +72,9 @@ static int list_threads(struct restore *r, struct caught **out, size_t *n)
 static int seize_all(struct caught *c, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
-		if (seize_start(c[i].tid, PTRACE_O_EXITKILL))
+		bool held = c[i].task->seized && c[i].tid == (pid_t)c[i].task->proc.pid;
+		if (held ? seize_interrupt(c[i].tid) : seize_start(c[i].tid, PTRACE_O_EXITKILL))
 			return fail_within("pid %u", c[i].task->proc.pid);
-		c[i].seized = true;
 	}
 	for (size_t i = 0; i < n; i++) {
 		bool group;
@@ -136,6 +135,18 @@ static int unmap_region(struct restore *r, struct caught *c)
 	}
 	final.orig_rax = -1;
 	return seize_set_regs(c->tid, &final);
+}
+
+int catch_leaders(struct restore *r)
+{
+	for (size_t i = 0; i < r->n; i++) {
+		if (r->tasks[i].proc.state == PROCESS_ZOMBIE)
+			continue; /* its parent shall be told of its end, not we */
+		if (seize_hold(r->tasks[i].proc.pid, PTRACE_O_EXITKILL))
+			return fail_within("pid %u, which is being restored", r->tasks[i].proc.pid);
+		r->tasks[i].seized = true;
+	}
+	return 0;
 }
 
 static int let_go(struct caught *c, size_t n)

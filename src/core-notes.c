@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/procfs.h>
 
-#include "arch/x86_64/sigframe.h"
+#include "arch/x86_64/cpu.h"
 #include "lib/error.h"
 #include "lib/proc.h"
 
@@ -20,7 +20,9 @@ static int add_thread(struct process *p, const struct thread *t)
 	if (notes_add(&p->core, "CORE", NT_PRSTATUS, &s, sizeof s) ||
 	    notes_add(&p->core, "CORE", NT_FPREGSET, t->xstate, sizeof(elf_fpregset_t)))
 		return -1;
-	return notes_add(&p->core, "LINUX", NT_X86_XSTATE, t->xstate, t->xstate_len);
+	char xstate[XSTATE_INTEL_SIZE];
+	size_t len = xstate_intel_layout(xstate, t->xstate, t->xstate_len);
+	return notes_add(&p->core, "LINUX", NT_X86_XSTATE, xstate, len);
 }
 
 static int add_psinfo(struct process *p)

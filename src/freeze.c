@@ -140,8 +140,10 @@ static int describe(struct process *p)
 	p->host = &p->threads[0];
 	p->state = p->host->tid == p->pid ? PROCESS_ALIVE : PROCESS_DEAD_LEADER;
 	for (size_t i = 0; i < p->n_threads; i++)
-		if (p->threads[i].stopped)
+		if (p->threads[i].stopped) {
 			p->state = PROCESS_STOPPED;
+			p->stop_signal = SIGSTOP; /* whichever it was: it ends by SIGCONT alone */
+		}
 	char path[64];
 	snprintf(path, sizeof path, "/proc/%d/mem", p->host->tid);
 	p->mem = open(path, O_RDWR | O_CLOEXEC);

@@ -79,7 +79,7 @@ struct rtask {
 	struct rec_task task;
 	struct image_file core;
 	struct rtask *parent;
-	bool seen; /* it is there */
+	bool seized; /* its leader is held, and dies if we do */
 };
 
 /* Where a task's restorer lies: told by the task in memory that it shares with the coordinator. */
@@ -102,6 +102,7 @@ struct restore {
 	struct region *regions; /* one a task, shared with them */
 	int keep_from; /* descriptors from here on are ours */
 	bool forked, pidfile_written;
+	pid_t coordinator;
 };
 
 struct kind {

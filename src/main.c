@@ -216,6 +216,7 @@ int main(int argc, char **argv)
 	} commands[] = {{"dump", main_dump}, {"restore", main_restore}, {"show", main_show}};
 
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a write says so itself */
 	if (argc < 2)
 		return usage(2);
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)

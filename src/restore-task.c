@@ -49,7 +49,7 @@ pid_t task_fork(struct rtask *t)
 	if (pid >= 0)
 		return pid;
 	if (errno == EEXIST)
-		return fail("pid %d is in use: end that process, or restore with --pidns", tid);
+		return fail("pid %d is taken: end that process, or restore with --pidns", tid);
 	if (errno == EPERM)
 		return fail("you may not choose pid %d: that needs root or CAP_CHECKPOINT_RESTORE; restore with --pidns", tid);
 	return fail_errno("making process %d", tid);
@@ -149,8 +149,18 @@ static int become_target(struct restore *r, struct rtask *t)
 	plan_enter(&plan);
 }
 
+/* Until the coordinator holds it with PTRACE_O_EXITKILL, a task ends with its parent: nobody runs half restored. */
+static void die_with_parent(struct restore *r, struct rtask *t)
+{
+	pid_t parent = t->parent ? (pid_t)t->parent->proc.pid : r->coordinator;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+}
+
 void task_main(struct restore *r, struct rtask *t)
 {
+	die_with_parent(r, t);
 	if (t->proc.sid == t->proc.pid && fork_children(r, t, false))
 		task_fail(r, t);
 	if (join_session_and_group(r, t))

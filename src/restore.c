@@ -321,7 +321,7 @@ static int check_numbers_free(const struct restore *r)
 		if (kill(r->tasks[i].proc.pid, 0) == 0 || errno == EPERM) {
 			struct proc_stat st;
 			bool known = proc_stat_read(r->tasks[i].proc.pid, 0, &st) == 0;
-			return fail("pid %u is in use (by %s): end that process, or restore with --pidns", r->tasks[i].proc.pid,
+			return fail("pid %u is taken (by %s): end that process, or restore with --pidns", r->tasks[i].proc.pid,
 				    known ? st.comm : "another process");
 		}
 	return 0;
@@ -333,7 +333,7 @@ static void end_tasks(struct restore *r)
 	if (!r->forked)
 		return;
 	for (size_t i = 0; i < r->n; i++)
-		if (r->tasks[i].seen || i == 0)
+		if (r->tasks[i].seized || i == 0)
 			kill(r->tasks[i].proc.pid, SIGKILL);
 	int status;
 	while (waitpid(r->tasks[0].proc.pid, &status, __WALL) < 0 && errno == EINTR)
@@ -356,8 +356,8 @@ static int make_tasks(struct restore *r)
 	/* first all processes are there, so that groups can be joined; then all threads */
 	if (wait_arrived(r, r->n))
 		return -1;
-	for (size_t i = 0; i < r->n; i++)
-		r->tasks[i].seen = true;
+	if (catch_leaders(r))
+		return -1;
 	r->shared->arrived = 0;
 	__atomic_store_n(&r->shared->forked, 1, __ATOMIC_SEQ_CST);
 	syscall(SYS_futex, &r->shared->forked, FUTEX_WAKE, 1 << 30, NULL, NULL, 0);
@@ -408,7 +408,7 @@ static void free_restore(struct restore *r)
 
 int restore_tree(const struct options *opt, int *status)
 {
-	struct restore r = {.opt = opt, .tree.fd = -1, .image.dirfd = -1, .shared_fd = -1};
+	struct restore r = {.opt = opt, .coordinator = getpid(), .tree.fd = -1, .image.dirfd = -1, .shared_fd = -1};
 	seize_begin();
 	int ret = read_image(&r);
 	if (!ret)

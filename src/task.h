@@ -54,7 +54,7 @@ struct process {
 	struct maps maps;
 	char *status; /* /proc/PID/status */
 	uint64_t trampoline; /* in its vDSO's padding */
-	uint64_t frame[2];   /* the slots for signal frames, in never used stack: the host's, and one for the others in turn */
+	uint64_t frame; /* room for one signal frame, in unused stack: of one thread at a time */
 	struct parasite parasite;
 	struct notes core;
 };

@@ -234,8 +234,13 @@ static int write_by_us(struct process *p, int fd, const struct chunk *c, size_t 
 			} else {
 				if (pread(p->mem, buf, len, (off_t)base) != (ssize_t)len)
 					return fail_errno("reading the memory of pid %d (%s) at %p", p->pid, p->comm, base);
-				if (pwrite(fd, buf, len, at) != (ssize_t)len)
-					return fail_errno("writing the memory of pid %d", p->pid);
+				ssize_t n = pwrite(fd, buf, len, at);
+				if (n >= 0 && n < (ssize_t)len) {
+					errno = ENOSPC; /* what a short write to a file means */
+					n = -1;
+				}
+				if (n < 0)
+					return fail_errno("core.%d: writing %zu bytes of memory", p->pid, len);
 				skip = 0;
 			}
 			base += len;

@@ -2,7 +2,7 @@
  * Getting into a frozen process, and out, so that our death at any instruction leaves it as it was.
  *
  * In this order:
- *   inject_prepare  finds the vDSO's padding and two frame slots, writes the trampoline: nothing runs there yet
+ *   inject_prepare  finds the vDSO's padding and room for a frame in the stack, writes the trampoline
  *   inject_measure  one thread at a time: what only the thread itself can ask the kernel
  *   inject_parasite the host maps the blob, gets its code, and serves its socket
  *   inject_leave    the parasite goes; every register is as it was

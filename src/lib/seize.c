@@ -21,13 +21,23 @@ void seize_begin(void)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
+int seize_hold(pid_t tid, unsigned long options)
+{
+	if (ptrace(PTRACE_SEIZE, tid, 0, options | PTRACE_O_TRACESYSGOOD) == 0)
+		return 0;
+	return errno == ESRCH ? 1 : fail_errno("ptrace of thread %d", tid);
+}
+
 int seize_start(pid_t tid, unsigned long options)
 {
-	if (ptrace(PTRACE_SEIZE, tid, 0, options | PTRACE_O_TRACESYSGOOD)) {
-		if (errno == ESRCH)
-			return 1;
-		return fail_errno("ptrace of thread %d", tid);
-	}
+	int gone = seize_hold(tid, options);
+	if (gone)
+		return gone;
+	return seize_interrupt(tid);
+}
+
+int seize_interrupt(pid_t tid)
+{
 	if (ptrace(PTRACE_INTERRUPT, tid, 0, 0)) {
 		if (errno == ESRCH)
 			return 1;

@@ -23,8 +23,13 @@ enum stop {
 /* Blocks SIGCHLD, which the waiting below takes with a time limit. Once, at the start. */
 void seize_begin(void);
 
+/* Becomes the tracer of a thread, which runs on. 1: no such thread any more. -1 with the error set. */
+int seize_hold(pid_t tid, unsigned long options);
 /* Becomes the tracer and asks for a stop. 1: no such thread any more. -1 with the error set. */
 int seize_start(pid_t tid, unsigned long options);
+
+/* Asks a traced thread for a stop. 1: gone. */
+int seize_interrupt(pid_t tid);
 
 /* Waits up to MS milliseconds (-1: for ever) for TID to stop; *sig: its signal or event. */
 enum stop seize_wait(pid_t tid, int ms, int *sig);

@@ -75,3 +75,41 @@ uint64_t cpu_xfeatures(void)
 	__asm__("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
 	return pack(a, d);
 }
+
+#define XCR0_AT 464 /* ptrace keeps it in the bytes that FXSAVE leaves to software */
+
+/* Offsets that gdb's i387-tdep.c and Intel's SDM volume 1, 13.4.3 agree on. */
+static const struct {
+	unsigned component, offset, size;
+} intel_layout[] = {{2, 576, 256}, {3, 960, 64}, {4, 1024, 64}, {5, 1088, 64}, {6, 1152, 512}, {7, 1664, 1024}, {9, 2688, 8}};
+#define INTEL_COMPONENTS 0x2fful
+
+size_t xstate_intel_layout(void *out, const void *xstate, size_t len)
+{
+	const char *from = xstate;
+	char *to = out;
+	uint64_t xcr0, bv;
+	size_t size = XSTATE_BV + 64;
+	memset(to, 0, XSTATE_INTEL_SIZE);
+	if (len < size)
+		return 0;
+	memcpy(to, from, size);
+	memcpy(&xcr0, from + XCR0_AT, sizeof xcr0);
+	memcpy(&bv, from + XSTATE_BV, sizeof bv);
+	xcr0 &= INTEL_COMPONENTS;
+	bv &= INTEL_COMPONENTS;
+	memcpy(to + XCR0_AT, &xcr0, sizeof xcr0);
+	memcpy(to + XSTATE_BV, &bv, sizeof bv);
+	for (size_t i = 0; i < sizeof intel_layout / sizeof *intel_layout; i++) {
+		unsigned a, b, c, d;
+		if (!(xcr0 >> intel_layout[i].component & 1))
+			continue;
+		__cpuid_count(13, intel_layout[i].component, a, b, c, d);
+		(void)c;
+		(void)d;
+		size = intel_layout[i].offset + intel_layout[i].size;
+		if (a <= intel_layout[i].size && (size_t)b + a <= len)
+			memcpy(to + intel_layout[i].offset, from + b, a);
+	}
+	return size;
+}

@@ -14,4 +14,11 @@ uint64_t xstate_in_use(const void *xstate, size_t len);
 /* The components that this kernel and CPU let a process use (XCR0). */
 uint64_t cpu_xfeatures(void);
 
+#define XSTATE_INTEL_SIZE 2696
+/*
+ * Copies an NT_X86_XSTATE area to OUT (XSTATE_INTEL_SIZE bytes) with the components where Intel's processors have them,
+ * up to PKRU, and returns its length. Before version 14 gdb knows no other layout, and CPUID gives AMD's another.
+ */
+size_t xstate_intel_layout(void *out, const void *xstate, size_t len);
+
 #endif

@@ -5,6 +5,7 @@
  */
 	.section .rodata
 	.globl	trampoline_start, trampoline_end, trampoline_map, trampoline_leave
+	.globl	trampoline_touch, trampoline_saved
 	.globl	trampoline_measure, trampoline_call, trampoline_out, trampoline_restart
 	.balign	16
 trampoline_start:
@@ -59,5 +60,18 @@ trampoline_restart:
 	mov	$15, %eax
 	syscall
 	hlt
+
+trampoline_touch:
+	mov	(%rdi), %dil
+	mov	$39, %eax		/* getpid */
+	syscall
+	mov	trampoline_saved(%rip), %rax
+	mov	trampoline_saved+8(%rip), %rcx
+	mov	trampoline_saved+16(%rip), %rdi
+	mov	trampoline_saved+24(%rip), %r11
+	jmp	*trampoline_saved+32(%rip)
+	.balign	8
+trampoline_saved:
+	.skip	40
 trampoline_end:
 	.section .note.GNU-stack, "", @progbits

@@ -9,6 +9,7 @@
 #define CRL_TRAMPOLINE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 extern const char trampoline_start[], trampoline_end[];
 
@@ -20,6 +21,14 @@ extern const char trampoline_leave[];
 extern const char trampoline_measure[];
 /* One call with everything in registers, then out. */
 extern const char trampoline_call[];
+/*
+ * Reads one byte at rdi, so that a stack grows to there; makes one call, getpid; then goes to rip with rax, rcx, rdi and
+ * r11 as trampoline_saved has them: five numbers that are written there first. It needs no frame and changes no mask.
+ */
+extern const char trampoline_touch[], trampoline_saved[];
+struct trampoline_saved {
+	uint64_t rax, rcx, rdi, r11, rip;
+};
 /* rt_sigreturn. */
 extern const char trampoline_out[];
 /*
