@@ -43,6 +43,22 @@ static uint32_t crc(uint32_t sum, const unsigned char *p, uint64_t len)
 	return ~(uint32_t)c;
 }
 
+/* Three blocks at once: the instruction takes three cycles and can begin every one. */
+static void crc3(uint32_t sums[3], const unsigned char *p)
+{
+	uint64_t a = ~0u, b = ~0u, c = ~0u;
+	for (uint64_t i = 0; i < SUM_BLOCK_; i += 8) {
+		__asm__("crc32q %1, %0" : "+r"(a) : "m"(*(const uint64_t *)(p + i)));
+		__asm__("crc32q %1, %0" : "+r"(b) : "m"(*(const uint64_t *)(p + SUM_BLOCK_ + i)));
+		__asm__("crc32q %1, %0" : "+r"(c) : "m"(*(const uint64_t *)(p + 2 * SUM_BLOCK_ + i)));
+	}
+	sums[0] = ~(uint32_t)a;
+	sums[1] = ~(uint32_t)b;
+	sums[2] = ~(uint32_t)c;
+}
+
+#define FILL_AT_ONCE (6ul << 20) /* small enough to be summed out of the cache */
+
 /*
  * Runs lie one behind the other in the core, whole pages each. A read takes as many as one preadv may (1,024); the
  * sums go on over the runs' borders, a block of 1 MiB each.
@@ -52,10 +68,25 @@ struct filling {
 	uint32_t sum;
 };
 
-static void sum_run(const struct restorer_args *a, struct filling *f, const unsigned char *p, uint64_t len)
+static void check_block(const struct restorer_args *a, uint64_t block, uint32_t sum)
 {
 	const uint32_t *sums = (void *)a->sums;
+	if (block >= a->n_sums || sums[block] != sum)
+		restorer_fail(a, STEP_SUM, -EIO, block);
+}
+
+static void sum_run(const struct restorer_args *a, struct filling *f, const unsigned char *p, uint64_t len)
+{
 	while (len) {
+		if (f->done % SUM_BLOCK_ == 0 && len >= 3 * SUM_BLOCK_) {
+			uint32_t sums[3];
+			crc3(sums, p);
+			for (int i = 0; i < 3; i++, f->done += SUM_BLOCK_)
+				check_block(a, f->done / SUM_BLOCK_, sums[i]);
+			p += 3 * SUM_BLOCK_;
+			len -= 3 * SUM_BLOCK_;
+			continue;
+		}
 		uint64_t left = SUM_BLOCK_ - f->done % SUM_BLOCK_;
 		uint64_t n = len < left ? len : left;
 		f->sum = crc(f->sum, p, n);
@@ -63,9 +94,7 @@ static void sum_run(const struct restorer_args *a, struct filling *f, const unsi
 		p += n;
 		len -= n;
 		if (n == left) {
-			uint64_t block = f->done / SUM_BLOCK_ - 1;
-			if (block >= a->n_sums || sums[block] != f->sum)
-				restorer_fail(a, STEP_SUM, -EIO, block);
+			check_block(a, f->done / SUM_BLOCK_ - 1, f->sum);
 			f->sum = 0;
 		}
 	}
@@ -81,10 +110,10 @@ static void fill(const struct restorer_args *a)
 	uint64_t at = a->contents, within = 0, i = 0;
 	while (i < a->n_runs) {
 		uint64_t n = 0, bytes = 0;
-		for (uint64_t k = i; k < a->n_runs && n < 1024 && bytes < 16ul << 20; k++, n++) {
+		for (uint64_t k = i; k < a->n_runs && n < 1024 && bytes < FILL_AT_ONCE; k++, n++) {
 			uint64_t skip = k == i ? within : 0, len = runs[k].len - skip;
-			if (len > (16ul << 20) - bytes)
-				len = (16ul << 20) - bytes;
+			if (len > FILL_AT_ONCE - bytes)
+				len = FILL_AT_ONCE - bytes;
 			iov[n].base = runs[k].start + skip;
 			iov[n].len = len;
 			bytes += len;
@@ -105,9 +134,8 @@ static void fill(const struct restorer_args *a)
 			}
 		}
 	}
-	const uint32_t *sums = (void *)a->sums;
-	if (f.done % SUM_BLOCK_ && (f.done / SUM_BLOCK_ >= a->n_sums || sums[f.done / SUM_BLOCK_] != f.sum))
-		restorer_fail(a, STEP_SUM, -EIO, f.done / SUM_BLOCK_);
+	if (f.done % SUM_BLOCK_)
+		check_block(a, f.done / SUM_BLOCK_, f.sum);
 }
 
 /* madvise(2): the flag of a record and the advice that gives it. */

@@ -123,6 +123,13 @@ static int freeze_threads(struct process *p, const struct options *opt)
 	return p->n_threads ? 0 : 1;
 }
 
+/* The signals that wait for a thread, its own and the process's, as a mask. */
+static uint64_t pending_signals(const struct process *p, pid_t tid)
+{
+	autofree char *text = proc_read(NULL, "/proc/%d/task/%d/status", p->pid, tid);
+	return text ? status_number(text, "SigPnd", 16, 0) | status_number(text, "ShdPnd", 16, 0) : ~0ul;
+}
+
 /* What is known about a stopped process whatever it uses. */
 static int describe(struct process *p)
 {
@@ -153,7 +160,7 @@ static int describe(struct process *p)
 	if (p->pidfd < 0)
 		return fail_errno("pidfd of pid %d", p->pid);
 	for (size_t i = 0; i < p->n_threads; i++)
-		if (seize_read(&p->threads[i]))
+		if (seize_read(&p->threads[i], pending_signals(p, p->threads[i].tid)))
 			return fail_within("pid %d (%s)", p->pid, p->comm);
 	return 0;
 }

@@ -201,7 +201,8 @@ struct chunk {
 	uint64_t offset;
 };
 
-static int write_by_parasite(struct process *p, int their_fd, const struct chunk *c, size_t *done)
+/* While it writes this chunk we sum what it wrote before. */
+static int write_by_parasite(struct dump *d, struct process *p, int their_fd, const struct chunk *c, size_t *done)
 {
 	batch_begin();
 	long iov = batch_room(c->n * sizeof *c->iov);
@@ -209,7 +210,10 @@ static int write_by_parasite(struct process *p, int their_fd, const struct chunk
 		return -1;
 	memcpy(batch_data(iov), c->iov, c->n * sizeof *c->iov);
 	int i = batch_add(1 << 1, SYS_pwritev, their_fd, iov, c->n, c->offset, 0, 0);
-	if (parasite_run(p))
+	if (i < 0 || parasite_start(p))
+		return -1;
+	int summed = image_core_sum(d->writer, c->offset);
+	if (parasite_finish(p) || summed)
 		return -1;
 	int64_t ret = batch_result(i);
 	*done = ret > 0 ? ret : 0;
@@ -251,10 +255,10 @@ static int write_by_us(struct process *p, int fd, const struct chunk *c, size_t 
 	return 0;
 }
 
-static int write_chunk(struct process *p, int fd, int their_fd, const struct chunk *c)
+static int write_chunk(struct dump *d, struct process *p, int fd, int their_fd, const struct chunk *c)
 {
 	size_t done = 0;
-	if (their_fd >= 0 && write_by_parasite(p, their_fd, c, &done))
+	if (their_fd >= 0 && write_by_parasite(d, p, their_fd, c, &done))
 		return -1;
 	return done == c->bytes ? 0 : write_by_us(p, fd, c, done);
 }
@@ -274,12 +278,12 @@ static int write_pages(struct dump *d, struct process *p, int fd, int their_fd, 
 			at += len;
 			if (c.n < 1024 && c.bytes < WRITE_AT_ONCE)
 				continue;
-			if (write_chunk(p, fd, their_fd, &c) || image_core_sum(d->writer, c.offset + c.bytes))
+			if (write_chunk(d, p, fd, their_fd, &c))
 				return -1;
 			c.offset += c.bytes;
 			c.n = c.bytes = 0;
 		}
-	return c.n ? write_chunk(p, fd, their_fd, &c) : 0;
+	return c.n ? write_chunk(d, p, fd, their_fd, &c) : 0;
 }
 
 /* Whether the target may write a file of that size: SIGXFSZ would stay pending in it otherwise. */

@@ -63,7 +63,7 @@ static int copy(struct process *p, bool out)
 	return 0;
 }
 
-static int go(struct process *p, int fd)
+static int ask(struct process *p, int fd)
 {
 	uint32_t word = 0;
 	struct iovec iov = {&word, sizeof word};
@@ -80,6 +80,12 @@ static int go(struct process *p, int fd)
 	}
 	if (sendmsg(p->parasite.sock, &m, MSG_NOSIGNAL) != sizeof word)
 		return fail_errno("pid %d (%s): sending to the parasite", p->pid, p->comm);
+	return 0;
+}
+
+static int answer(struct process *p)
+{
+	uint32_t word;
 	ssize_t n;
 	do
 		n = recv(p->parasite.sock, &word, sizeof word, 0);
@@ -91,15 +97,23 @@ static int go(struct process *p, int fd)
 
 int parasite_run(struct process *p)
 {
-	if (copy(p, true) || go(p, -1))
-		return -1;
-	return copy(p, false);
+	return parasite_start(p) || parasite_finish(p) ? -1 : 0;
+}
+
+int parasite_start(struct process *p)
+{
+	return copy(p, true) || ask(p, -1) ? -1 : 0;
+}
+
+int parasite_finish(struct process *p)
+{
+	return answer(p) || copy(p, false) ? -1 : 0;
 }
 
 int parasite_give(struct process *p, int fd)
 {
 	batch_begin();
-	if (copy(p, true) || go(p, fd) || copy(p, false))
+	if (copy(p, true) || ask(p, fd) || answer(p) || copy(p, false))
 		return -1;
 	if (the_batch.received < 0)
 		return fail("pid %d (%s): a descriptor could not be handed to it (its limit RLIMIT_NOFILE may be reached)", p->pid,

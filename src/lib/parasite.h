@@ -18,6 +18,9 @@ int64_t batch_result(int index);
 
 /* Makes the calls in P and takes their results and data. -1 with the error set: the parasite cannot be reached. */
 int parasite_run(struct process *p);
+/* The same in two steps: between them the parasite works, and so may we, but for the batch. */
+int parasite_start(struct process *p);
+int parasite_finish(struct process *p);
 /* Hands a descriptor to the target; its number there, or -1. parasite_drop closes it there again. */
 int parasite_give(struct process *p, int fd);
 int parasite_drop(struct process *p, int fd);

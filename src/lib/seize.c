@@ -149,7 +149,7 @@ static int abort_rseq(struct thread *t)
 	return 0;
 }
 
-int seize_read(struct thread *t)
+int seize_read(struct thread *t, uint64_t pending)
 {
 	if (seize_get_regs(t->tid, &t->regs))
 		return -1;
@@ -171,6 +171,8 @@ int seize_read(struct thread *t)
 		t->rseq_len = rseq.rseq_abi_size;
 		t->rseq_sig = rseq.signature;
 	}
+	if (!(pending & ~t->sigmask))
+		regs_repeat_interrupted(&t->regs);
 	return abort_rseq(t);
 }
 

@@ -40,8 +40,11 @@ enum stop seize_wait(pid_t tid, int ms, int *sig);
  */
 int seize_wait_stopped(pid_t tid, int ms, bool *group);
 
-/* Reads registers, extended state, signal mask and rseq's registration of the stopped thread into T. */
-int seize_read(struct thread *t);
+/*
+ * Reads registers, extended state, signal mask and rseq's registration of the stopped thread into T. PENDING: no call is
+ * made again that a signal which waits has ended.
+ */
+int seize_read(struct thread *t, uint64_t pending);
 
 int seize_set_regs(pid_t tid, const struct user_regs_struct *regs);
 int seize_get_regs(pid_t tid, struct user_regs_struct *regs);

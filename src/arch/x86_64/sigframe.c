@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 /* What a kernel returns inside, for its own signal code alone: include/linux/errno.h. */
 enum { ERESTARTSYS = 512, ERESTARTNOINTR = 513, ERESTARTNOHAND = 514, ERESTART_RESTARTBLOCK = 516 };
@@ -54,6 +55,37 @@ void regs_resolve_restart(struct user_regs_struct *regs)
 		break;
 	}
 	regs->orig_rax = -1;
+}
+
+void regs_repeat_interrupted(struct user_regs_struct *regs)
+{
+	switch ((long)regs->rax == -EINTR ? (long)regs->orig_rax : -1) {
+	case SYS_epoll_wait:
+	case SYS_epoll_pwait:
+	case SYS_epoll_pwait2:
+	case SYS_rt_sigtimedwait:
+	case SYS_semop:
+	case SYS_semtimedop:
+	case SYS_io_getevents:
+	case SYS_msgrcv:
+	case SYS_msgsnd:
+	/* with SO_RCVTIMEO or SO_SNDTIMEO */
+	case SYS_read:
+	case SYS_readv:
+	case SYS_recvfrom:
+	case SYS_recvmsg:
+	case SYS_recvmmsg:
+	case SYS_accept:
+	case SYS_accept4:
+	case SYS_write:
+	case SYS_writev:
+	case SYS_sendto:
+	case SYS_sendmsg:
+		regs->rip -= 2;
+		regs->rax = regs->orig_rax;
+		regs->orig_rax = -1;
+		break;
+	}
 }
 
 size_t sigframe_build(void *buf, uint64_t addr, const struct user_regs_struct *regs, const void *xstate, size_t xstate_len,

@@ -18,6 +18,12 @@
 enum restart_kind { RESTART_NONE, RESTART_AGAIN, RESTART_BLOCK };
 enum restart_kind regs_restart(const struct user_regs_struct *regs);
 
+/*
+ * PTRACE_INTERRUPT alone makes some calls return EINTR where nothing has happened (signal(7), "interruption by stop
+ * signals"): REGS of such a one are turned so that it is made again. Only where no signal waits to be handled.
+ */
+void regs_repeat_interrupted(struct user_regs_struct *regs);
+
 /* REGS with an interrupted call to be made again (RESTART_AGAIN), or failing with EINTR (RESTART_BLOCK). */
 void regs_resolve_restart(struct user_regs_struct *regs);
 
