@@ -1,6 +1,7 @@
 #include "kinds.h"
 
-extern const struct kind descriptors_kind, task_kind, threads_kind, signals_kind, limits_kind, files_kind, memory_kind;
+extern const struct kind descriptors_kind, task_kind, threads_kind, signals_kind, limits_kind, files_kind, tty_kind,
+	memory_kind;
 
 /*
  * The order is that of the work. Descriptors come first: what others find by number lies in place by then. Those that
@@ -12,6 +13,7 @@ const struct kind *const kinds[] = {
 	&threads_kind,
 	&signals_kind,
 	&files_kind,
+	&tty_kind,
 	&limits_kind,
 	&memory_kind,
 	NULL,

@@ -120,6 +120,7 @@ struct kind {
 	uint32_t opens[4]; /* record types that `open` turns into descriptors */
 	int (*open)(struct restore *r, const struct record *rec, uint32_t *id); /* in the coordinator: descriptor, or -1 */
 	int (*opened)(struct restore *r);		/* in the coordinator: all are open: what refers to others */
+	int (*lead)(struct restore *r, struct rtask *t);    /* in the task, just after setsid, before children inherit */
 	int (*install)(struct restore *r, struct rtask *t); /* in the task, its descriptors in place */
 	int (*plan)(struct restore *r, struct rtask *t, struct plan *plan); /* in the task: what the restorer shall do */
 	int (*ready)(struct restore *r);		/* in the coordinator: every task stands in its restorer */

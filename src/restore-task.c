@@ -86,6 +86,9 @@ static int join_session_and_group(struct restore *r, struct rtask *t)
 {
 	if (t->proc.sid == t->proc.pid && setsid() < 0)
 		return fail_errno("pid %u: leading a session", t->proc.pid);
+	for (const struct kind *const *k = kinds; t->proc.sid == t->proc.pid && *k; k++)
+		if ((*k)->lead && (*k)->lead(r, t))
+			return -1;
 	if (t->proc.pgid == t->proc.pid && t->proc.sid != t->proc.pid && setpgid(0, 0))
 		return fail_errno("pid %u: leading a process group", t->proc.pid);
 	if (fork_children(r, t, true))

@@ -157,6 +157,7 @@ int proc_stat_read(pid_t pid, pid_t tid, struct proc_stat *st)
 	st->pgrp = f[5];
 	st->session = f[6];
 	st->tty_nr = f[7];
+	st->tpgid = (pid_t)f[8];
 	st->flags = f[9];
 	st->start_time = f[22];
 	st->start_code = f[26];

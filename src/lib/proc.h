@@ -28,6 +28,7 @@ struct proc_stat {
 	char state;
 	pid_t ppid, pgrp, session;
 	uint32_t tty_nr;
+	pid_t tpgid; /* the terminal's foreground group, -1: no terminal */
 	uint64_t flags;
 	uint64_t start_time;
 	uint64_t start_code, end_code, start_stack;
