@@ -1,6 +1,6 @@
 #include "kinds.h"
 
-extern const struct kind descriptors_kind, task_kind, threads_kind, signals_kind, limits_kind, files_kind, tty_kind,
+extern const struct kind namespaces_kind, sharing_kind, cgroup_kind, descriptors_kind, task_kind, threads_kind, signals_kind, limits_kind, files_kind, tty_kind,
 	memory_kind;
 
 /*
@@ -8,7 +8,10 @@ extern const struct kind descriptors_kind, task_kind, threads_kind, signals_kind
  * take mappings come before memory, which refuses what is left.
  */
 const struct kind *const kinds[] = {
+	&namespaces_kind,
+	&sharing_kind,
 	&descriptors_kind,
+	&cgroup_kind,
 	&task_kind,
 	&threads_kind,
 	&signals_kind,

@@ -26,7 +26,7 @@ struct options {
 	bool tcp_established, tcp_close, ext_unix_sk, shell_job, file_locks;
 	int timeout_ms;
 	/* restore */
-	bool detach, pidns;
+	bool detach, pidns, no_cgroup;
 	const char *pidfile;
 	const char *root;
 };

@@ -30,6 +30,7 @@ static const char usage_text[] =
 	"  -D, --images-dir DIR    where from\n"
 	"  -d, --restore-detached  return when it runs; else wait for it and end as it does\n"
 	"      --pidfile FILE      write its number to FILE\n"
+	"      --no-cgroup         leave it in the control groups that restore runs in\n"
 	"both:\n"
 	"  -j, --shell-job         it belongs to a session that is not its own\n"
 	"  -v                      say more\n";
@@ -43,6 +44,7 @@ enum {
 	OPT_EXT_UNIX,
 	OPT_FILE_LOCKS,
 	OPT_PIDNS,
+	OPT_NO_CGROUP,
 };
 
 static const struct option long_options[] = {
@@ -60,6 +62,7 @@ static const struct option long_options[] = {
 	{"ext-unix-sk", no_argument, NULL, OPT_EXT_UNIX},
 	{"file-locks", no_argument, NULL, OPT_FILE_LOCKS},
 	{"pidns", no_argument, NULL, OPT_PIDNS},
+	{"no-cgroup", no_argument, NULL, OPT_NO_CGROUP},
 	{"help", no_argument, NULL, 'h'},
 	{NULL, 0, NULL, 0},
 };
@@ -138,6 +141,9 @@ static int parse(int argc, char **argv, struct options *o)
 			break;
 		case OPT_PIDNS:
 			o->pidns = true;
+			break;
+		case OPT_NO_CGROUP:
+			o->no_cgroup = true;
 			break;
 		case 'h':
 			exit(usage(0));
