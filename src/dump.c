@@ -33,6 +33,8 @@ int refuse_fd(const struct fd_entry *f, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(what, sizeof what, fmt, ap);
 	va_end(ap);
+	if (f->in_flight)
+		return fail("a descriptor that was sent by a message and not yet received is %s", what);
 	return fail("pid %d (%s) fd %d is %s", f->process->pid, f->process->comm, f->fd, what);
 }
 

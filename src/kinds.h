@@ -42,6 +42,7 @@ struct fd_entry {
 	char *fdinfo; /* /proc/PID/fdinfo/N */
 	struct stat st;
 	uint32_t description; /* id of its open file description: the same for all that share one */
+	bool in_flight;	      /* it waits in a socket: no process has it yet, and FD is our own copy's number */
 };
 
 struct dump {
@@ -141,6 +142,9 @@ int opened_fd(const struct restore *r, uint32_t id);
 
 /* Refusals all look alike: "pid N (comm) fd F is WHAT". Always -1. */
 int refuse_fd(const struct fd_entry *f, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* A copy of F in this process: only for what changes nothing, for the description is shared. -1 with the error set. */
+int copy_fd(const struct fd_entry *f);
 
 #define each_record(f, rec) \
 	for (const struct record *rec = (f)->records; rec < (f)->records + (f)->n_records; rec++)

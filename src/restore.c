@@ -403,6 +403,10 @@ static void free_restore(struct restore *r)
 	image_file_close(&r->tree);
 	image_close(&r->image);
 	free(r->tasks);
+	/* restore may go on to wait for the program, which must not miss the end of a pipe because of us */
+	for (size_t i = 0; i < r->n_opened; i++)
+		if (r->opened[i].fd >= 0)
+			close(r->opened[i].fd);
 	free(r->opened);
 }
 

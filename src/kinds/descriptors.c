@@ -34,6 +34,12 @@ static int describe_fd(struct fd_entry *f)
 	return 0;
 }
 
+int copy_fd(const struct fd_entry *f)
+{
+	int fd = syscall(SYS_pidfd_getfd, f->process->pidfd, f->fd, 0);
+	return fd >= 0 ? fd : fail_errno("pid %d (%s) fd %d cannot be looked at", f->process->pid, f->process->comm, f->fd);
+}
+
 static int descriptors_collect(struct dump *d, struct process *p)
 {
 	char path[64];
@@ -132,6 +138,8 @@ static int add_table(struct dump *d, struct process *p, size_t *at)
 static int compare_places(const void *a, const void *b)
 {
 	const struct fd_entry *x = a, *y = b;
+	if (x->in_flight != y->in_flight)
+		return x->in_flight ? 1 : -1;
 	if (x->process != y->process)
 		return x->process < y->process ? -1 : 1;
 	return (x->fd > y->fd) - (x->fd < y->fd);
