@@ -91,6 +91,8 @@ struct rec_process {
 	uint32_t shares_with;
 	uint32_t exit_signal; /* + 1; 0: SIGCHLD */
 	char comm[16];
+	uint32_t outside; /* bit 0: its session is that of whoever started the tree, bit 1: its group too (--shell-job) */
+	uint32_t pad;
 };
 
 /* tail: cwd, root, exe: each with its NUL */

@@ -20,6 +20,7 @@
 
 #include "arch/x86_64/cpu.h"
 #include "core-notes.h"
+#include "family.h"
 #include "freeze.h"
 #include "kinds/memory.h"
 #include "lib/inject.h"
@@ -97,6 +98,8 @@ static int add_process_record(struct dump *d, const struct process *p)
 		.sid = p->sid,
 		.state = p->state,
 		.exit_status = p->exit_status,
+		.exit_signal = p->exit_signal + 1,
+		.outside = p->outside,
 	};
 	memcpy(r.comm, p->comm, sizeof r.comm);
 	return notes_add_record(&d->tree, REC_PROCESS, &r, sizeof r, NULL, 0);
@@ -158,7 +161,7 @@ static void kinds_end(struct dump *d)
 /* From the frozen tree to an image that is whole but not published; the parasites are out again, whatever happened. */
 static int make_image(struct dump *d)
 {
-	int ret = parasites_in(d);
+	int ret = family_check(d) || parasites_in(d) ? -1 : 0;
 	if (!ret)
 		ret = each_kind_collects(d);
 	if (!ret)

@@ -19,13 +19,13 @@
 #include "lib/proc.h"
 #include "lib/seize.h"
 
-/* More than this many are no tree but a fork bomb, which would win the race. */
-#define TREE_MAX 32768
-
 static struct process *add_process(struct dump *d)
 {
-	if (d->n >= TREE_MAX) {
-		fail("more than %d processes: the tree grows faster than it can be stopped", TREE_MAX);
+	/* so many are no tree but a fork bomb, which would win the race */
+	if (d->n >= (size_t)d->opt->max_processes) {
+		fail("there are more than %ld processes: the tree grows faster than it can be stopped, or --max-processes must be "
+		     "higher",
+		     d->opt->max_processes);
 		return NULL;
 	}
 	struct process *bigger = grow_array(d->procs, &d->cap, d->n + 1, sizeof *bigger);
@@ -139,6 +139,7 @@ static int describe(struct process *p)
 	p->ppid = st.ppid;
 	p->pgid = st.pgrp;
 	p->sid = st.session;
+	p->exit_signal = st.exit_signal;
 	snprintf(p->comm, sizeof p->comm, "%s", st.comm);
 	p->status = proc_read(NULL, "/proc/%d/status", p->pid);
 	if (!p->status)
@@ -234,6 +235,7 @@ static int add_zombie(struct process *p, const struct proc_stat *st)
 	p->ppid = st->ppid;
 	p->pgid = st->pgrp;
 	p->sid = st->session;
+	p->exit_signal = st->exit_signal;
 	p->exit_status = st->exit_code;
 	snprintf(p->comm, sizeof p->comm, "%s", st->comm);
 	return 0;

@@ -25,6 +25,7 @@ struct options {
 	bool leave_running, leave_stopped, replace;
 	bool tcp_established, tcp_close, ext_unix_sk, shell_job, file_locks;
 	int timeout_ms;
+	long max_processes;
 	/* restore */
 	bool detach, pidns, no_cgroup;
 	const char *pidfile;
@@ -81,6 +82,17 @@ struct rtask {
 	struct image_file core;
 	struct rtask *parent;
 	bool seized; /* its leader is held, and dies if we do */
+	/* family.c */
+	struct rtask *maker;	/* who gives birth to it */
+	struct rtask *born[2];	/* whom it makes before, and once it has its session; linked by `next` */
+	struct rtask *next;
+	struct rtask *ended;	/* children that end before it runs: zombies, helpers; linked by `next_ended` */
+	struct rtask *next_ended;
+	uint32_t depth;
+	uint32_t birth_session; /* of a leader: where it must be born, 0: anywhere */
+	uint32_t orphan;	/* its number among those that are adopted */
+	bool born_after, adopted, adopts, helper;
+	bool led_group;		/* its number is a group's that others are in */
 };
 
 /* Where a task's restorer lies: told by the task in memory that it shares with the coordinator. */
@@ -96,6 +108,10 @@ struct restore {
 	struct rec_tree rec;
 	struct rtask *tasks; /* the root first, parents before children */
 	size_t n;
+	struct rtask *helpers; /* for leaders that are gone: family.c */
+	size_t n_helpers, n_orphans;
+	uint32_t *numbers; /* what the image needs, sorted */
+	size_t n_numbers;
 	struct opened *opened; /* index: id - 1 */
 	size_t n_opened, cap_opened;
 	struct shared *shared; /* page of the barrier: restorer.h */

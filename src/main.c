@@ -26,6 +26,7 @@ static const char usage_text[] =
 	"  -s, --leave-stopped     leave it stopped afterwards\n"
 	"      --replace           DIR holds an image: exchange it when the new one is whole\n"
 	"      --timeout SECONDS   how long to wait for a thread to stop (10)\n"
+	"      --max-processes N       a tree of more is a fork bomb, and refused (32768)\n"
 	"restore:\n"
 	"  -D, --images-dir DIR    where from\n"
 	"  -d, --restore-detached  return when it runs; else wait for it and end as it does\n"
@@ -45,6 +46,7 @@ enum {
 	OPT_FILE_LOCKS,
 	OPT_PIDNS,
 	OPT_NO_CGROUP,
+	OPT_MAX_PROCESSES,
 };
 
 static const struct option long_options[] = {
@@ -63,6 +65,7 @@ static const struct option long_options[] = {
 	{"file-locks", no_argument, NULL, OPT_FILE_LOCKS},
 	{"pidns", no_argument, NULL, OPT_PIDNS},
 	{"no-cgroup", no_argument, NULL, OPT_NO_CGROUP},
+	{"max-processes", required_argument, NULL, OPT_MAX_PROCESSES},
 	{"help", no_argument, NULL, 'h'},
 	{NULL, 0, NULL, 0},
 };
@@ -139,6 +142,13 @@ static int parse(int argc, char **argv, struct options *o)
 		case OPT_FILE_LOCKS:
 			o->file_locks = true;
 			break;
+		case OPT_MAX_PROCESSES:
+			o->max_processes = number(optarg);
+			if (o->max_processes < 1) {
+				fprintf(stderr, "criu-lite: --max-processes %s is no number of processes\n", optarg);
+				return 2;
+			}
+			break;
 		case OPT_PIDNS:
 			o->pidns = true;
 			break;
@@ -171,7 +181,7 @@ static int missing(const char *command, const char *what)
 
 static int main_dump(int argc, char **argv)
 {
-	struct options o = {.timeout_ms = 10000};
+	struct options o = {.timeout_ms = 10000, .max_processes = 32768};
 	int wrong = parse(argc, argv, &o);
 	if (wrong)
 		return wrong;

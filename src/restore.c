@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "arch/x86_64/cpu.h"
+#include "family.h"
 #include "lib/proc.h"
 #include "lib/seize.h"
 
@@ -45,7 +46,12 @@ static int read_tree(struct restore *r)
 			return -1;
 		if (!t->proc.pid || t->proc.pid > 4194304)
 			return fail("tree: %u is no process's number", t->proc.pid);
+		if (t->proc.exit_signal > 65 || t->proc.sid > 4194304 || t->proc.pgid > 4194304)
+			return fail("tree: process %u's exit signal %u, session %u or group %u is impossible", t->proc.pid,
+				    t->proc.exit_signal, t->proc.sid, t->proc.pgid);
 	}
+	if (r->n && r->tasks[0].proc.outside && !r->opt->shell_job)
+		return fail("pid %u belongs to a session outside of its tree: restore it with --shell-job too", r->tasks[0].proc.pid);
 	if (r->rec.version != CRL_IMAGE_VERSION || !r->n || r->tasks[0].proc.pid != r->rec.root_pid)
 		return fail("tree does not say what it is the tree of: the image is not whole");
 	return 0;
@@ -119,7 +125,7 @@ static int check_cpu(const struct restore *r)
 
 static int read_image(struct restore *r)
 {
-	if (image_open(&r->image, r->opt->dir) || read_tree(r) || link_parents(r) || read_cores(r) || check_cpu(r))
+	if (image_open(&r->image, r->opt->dir) || read_tree(r) || link_parents(r) || read_cores(r) || family_plan(r) || family_numbers(r) || check_cpu(r))
 		return -1;
 	return 0;
 }
@@ -317,13 +323,15 @@ static uint32_t count_threads(const struct restore *r)
 
 static int check_numbers_free(const struct restore *r)
 {
-	for (size_t i = 0; i < r->n; i++)
-		if (kill(r->tasks[i].proc.pid, 0) == 0 || errno == EPERM) {
+	for (size_t i = 0; i < r->n + r->n_helpers; i++) {
+		pid_t pid = i < r->n ? r->tasks[i].proc.pid : r->helpers[i - r->n].proc.pid;
+		if (kill(pid, 0) == 0 || errno == EPERM) {
 			struct proc_stat st;
-			bool known = proc_stat_read(r->tasks[i].proc.pid, 0, &st) == 0;
-			return fail("pid %u is taken (by %s): end that process, or restore with --pidns", r->tasks[i].proc.pid,
+			bool known = proc_stat_read(pid, 0, &st) == 0;
+			return fail("pid %d is taken (by %s): end that process, or restore with --pidns", pid,
 				    known ? st.comm : "another process");
 		}
+	}
 	return 0;
 }
 
@@ -353,14 +361,14 @@ static int make_tasks(struct restore *r)
 	if (pid == 0)
 		task_main(r, &r->tasks[0]);
 	r->forked = true;
-	/* first all processes are there, so that groups can be joined; then all threads */
-	if (wait_arrived(r, r->n))
-		return -1;
-	if (catch_leaders(r))
-		return -1;
-	r->shared->arrived = 0;
-	__atomic_store_n(&r->shared->forked, 1, __ATOMIC_SEQ_CST);
-	syscall(SYS_futex, &r->shared->forked, FUTEX_WAKE, 1 << 30, NULL, NULL, 0);
+	/* first all processes are there, so that groups can be joined, and left; then all threads */
+	for (uint32_t stage = FAMILY_BORN; stage < FAMILY_DONE; stage++) {
+		if (wait_arrived(r, r->n + r->n_helpers) || (stage == FAMILY_BORN && catch_leaders(r)))
+			return -1;
+		r->shared->arrived = 0;
+		__atomic_store_n(&r->shared->forked, stage, __ATOMIC_SEQ_CST);
+		syscall(SYS_futex, &r->shared->forked, FUTEX_WAKE, 1 << 30, NULL, NULL, 0);
+	}
 	if (wait_arrived(r, count_threads(r)))
 		return -1;
 	for (const struct kind *const *k = kinds; *k; k++)
@@ -407,6 +415,7 @@ static void free_restore(struct restore *r)
 	for (size_t i = 0; i < r->n_opened; i++)
 		if (r->opened[i].fd >= 0)
 			close(r->opened[i].fd);
+	family_free(r);
 	free(r->opened);
 }
 

@@ -9,6 +9,9 @@
  */
 int restore_tree(const struct options *opt, int *status);
 
+/* What all tasks have done before any goes on: struct shared's `forked`. */
+enum { FAMILY_BORN = 1, FAMILY_JOINED, FAMILY_LEFT, FAMILY_DONE };
+
 /* restore-task.c: what a new process does until it has become the target; never returns. */
 void task_main(struct restore *r, struct rtask *t) __attribute__((noreturn));
 /* clone3 with T's number; 0 in the child, -1 with the error set. */

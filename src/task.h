@@ -43,6 +43,8 @@ struct process {
 	pid_t pid, ppid, pgid, sid;
 	uint32_t state; /* enum process_state */
 	uint32_t exit_status;
+	uint32_t outside; /* family.h */
+	int exit_signal;  /* what its parent is told of its end by */
 	struct process *parent; /* in the tree, NULL: the root */
 	char comm[17];
 	struct thread *threads;
