@@ -122,7 +122,11 @@ static int unmap_region(struct restore *r, struct caught *c)
 	regs.r12 = r->regions[index].start;
 	regs.r13 = r->regions[index].len;
 	regs.orig_rax = -1;
-	if (seize_set_regs(c->tid, &regs))
+	/* a signal that waits comes after us */
+	uint64_t mask;
+	if (ptrace(PTRACE_GETSIGMASK, c->tid, 8, &mask))
+		return fail_errno("reading the signal mask of thread %d", c->tid);
+	if (seize_set_sigmask(c->tid, ~0ul) || seize_set_regs(c->tid, &regs))
 		return -1;
 	for (int i = 0; i < 4; i++)
 		if (seize_to_syscall(c->tid))
@@ -134,7 +138,7 @@ static int unmap_region(struct restore *r, struct caught *c)
 		return fail_errno("pid %u: unmapping the restorer", c->task->proc.pid);
 	}
 	final.orig_rax = -1;
-	return seize_set_regs(c->tid, &final);
+	return seize_set_regs(c->tid, &final) || seize_set_sigmask(c->tid, mask) ? -1 : 0;
 }
 
 int catch_leaders(struct restore *r)

@@ -388,6 +388,11 @@ static int set_up_more(const char *what, const char *arg, int (**check)(void))
 	} else if (!strcmp(what, "chain")) {
 		chain_length = atoi(arg);
 		set_up_chain(chain_length);
+		/* long enough to be refused, and still growing */
+		for (n_seen = 0; n_seen < 30; pause_ms(1)) {
+			n_seen = 0;
+			list_below(getpid(), seen, &n_seen);
+		}
 		*check = check_chain;
 	} else {
 		return -1;
