@@ -66,6 +66,7 @@ enum record_type {
 	REC_NAMESPACE,
 	REC_CGROUP,
 	REC_SYSV,
+	REC_GHOST_FILE,
 };
 
 /* What the whole image was made on and needs. One, first in tree. */
@@ -250,6 +251,38 @@ struct rec_file {
 	uint32_t mode; /* st_mode */
 	uint32_t ghost; /* id of the record that carries a removed file's contents, else 0 */
 	uint64_t rdev;
+};
+
+enum object_kind {
+	OBJECT_ANON = 1, /* memory shared by MAP_SHARED | MAP_ANONYMOUS or /dev/zero */
+	OBJECT_MEMFD,
+	OBJECT_FILE, /* a file that was removed */
+};
+
+/*
+ * REC_SHMEM, REC_GHOST: what no path leads to; its contents lie in mem.ID or file.ID, where it has any.
+ * tail: struct rec_extent array, then the name with its NUL
+ */
+struct rec_object {
+	struct record_head head;
+	uint32_t id;
+	uint32_t kind;
+	uint64_t size;
+	uint64_t huge_size; /* of a hugetlb page, else 0 */
+	uint32_t mode, uid, gid;
+	uint32_t seals;
+	uint32_t n_extents;
+	uint32_t noreserve;
+};
+struct rec_extent {
+	uint64_t offset, len; /* ascending; the bytes lie one behind the other in the contents */
+};
+
+/* REC_MEMFD, REC_GHOST_FILE: an open file description of an object. */
+struct rec_object_file {
+	struct rec_description d;
+	uint32_t object;
+	uint32_t reserved;
 };
 
 #endif

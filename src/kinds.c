@@ -3,6 +3,7 @@
 extern const struct kind namespaces_kind, sharing_kind, cgroup_kind, descriptors_kind, task_kind, threads_kind, signals_kind, limits_kind, files_kind, tty_kind,
 	memory_kind;
 extern const struct kind pipes_kind, events_kind;
+extern const struct kind shmem_kind, ghost_kind;
 
 /*
  * The order is that of the work. Descriptors come first: what others find by number lies in place by then. Those that
@@ -16,6 +17,8 @@ const struct kind *const kinds[] = {
 	&task_kind,
 	&threads_kind,
 	&signals_kind,
+	&shmem_kind,
+	&ghost_kind,
 	&files_kind,
 	&tty_kind,
 	&pipes_kind,

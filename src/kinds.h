@@ -57,7 +57,7 @@ struct dump {
 	uint32_t n_objects; /* ids of records given away */
 	uint64_t xfeatures;
 	bool shared_files_known;
-	struct vma_object *objects; /* kinds/shmem: what shared mappings were found */
+	struct objects *objects; /* objects.h: what was saved already */
 };
 
 /* A new id for a record in tree. */

@@ -24,7 +24,9 @@ static int check_path(const struct fd_entry *f)
 	struct stat st;
 	static const char gone[] = " (deleted)";
 	size_t n = strlen(f->link), g = sizeof gone - 1;
-	if (!f->st.st_nlink || (n > g && strcmp(f->link + n - g, gone) == 0))
+	bool same = stat(f->link, &st) == 0 && st.st_dev == f->st.st_dev && st.st_ino == f->st.st_ino;
+	/* a file may really be called so */
+	if (!f->st.st_nlink || (!same && n > g && strcmp(f->link + n - g, gone) == 0))
 		return refuse_fd(f, "of a file that was removed (%s), which cannot be dumped", f->link);
 	if (stat(f->link, &st))
 		return fail_errno("pid %d (%s) fd %d: %s", f->process->pid, f->process->comm, f->fd, f->link);

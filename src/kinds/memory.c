@@ -23,6 +23,7 @@
 #include "core-notes.h"
 #include "lib/pagemap.h"
 #include "lib/proc.h"
+#include "objects.h"
 #include "plan.h"
 
 /* ---- dump: records ---- */
@@ -41,10 +42,12 @@ static int refuse_vma(const struct process *p, const struct vma *v, const char *
 /* What no kind has taken. */
 static int check_vma(const struct process *p, const struct vma *v)
 {
-	if (v->object || v->kind == VMA_VDSO || v->kind == VMA_VVAR || v->kind == VMA_VSYSCALL)
+	if (v->kind == VMA_VDSO || v->kind == VMA_VVAR || v->kind == VMA_VSYSCALL)
 		return 0;
 	if (v->uffd)
 		return refuse_vma(p, v, "is served by userfaultfd, whose other end cannot be carried over");
+	if (v->object)
+		return 0;
 	if (v->io)
 		return refuse_vma(p, v, "belongs to a device");
 	if (strncmp(v->name, "[uprobes]", 9) == 0)
@@ -89,6 +92,8 @@ static int add_vma(struct process *p, const struct vma *v, const char *root)
 	if (file && !v->object) {
 		snprintf(path, sizeof path, "%s%s", strcmp(root, "/") == 0 ? "" : root, v->name);
 		tail = path;
+	} else if (v->object) {
+		tail = v->name;
 	} else if (strncmp(v->name, "[anon:", 6) == 0) {
 		snprintf(path, sizeof path, "%.*s", (int)strlen(v->name) - 7, v->name + 6);
 		tail = path;
@@ -328,7 +333,7 @@ static int open_mapped(const struct rec_vma *v, const char *path, uint32_t pid, 
 		return fail("pid %u maps %s, which is gone; put the file back that was there at the dump", pid, path);
 	if (fd < 0 || fstat(fd, &st))
 		return fail_errno("pid %u maps %s, which cannot be opened; put the file back that was there at the dump", pid, path);
-	if (v->kind == VMA_FILE_PRIVATE && ((uint64_t)st.st_size != v->file_size || mtime_ns(&st) != v->file_mtime_ns))
+	if (v->kind == VMA_FILE_PRIVATE && S_ISREG(st.st_mode) && ((uint64_t)st.st_size != v->file_size || mtime_ns(&st) != v->file_mtime_ns))
 		return fail("pid %u maps %s, which has changed since the dump (its size or time is another); put the old file back",
 			    pid, path);
 	if ((uint64_t)st.st_size < v->file_size)
@@ -355,9 +360,27 @@ static uint32_t map_flags(const struct rec_vma *v)
 /* Consecutive mappings of one file share a descriptor. */
 struct last_file {
 	const char *path;
+	uint32_t object;
 	int fd;
 	uint32_t kind, writable;
 };
+
+/* What was opened for reading cannot be made writable by mprotect, and does not stand in the way of a seal. */
+static int open_object(struct restore *r, const struct rec_vma *v, const struct plan *plan, struct last_file *last)
+{
+	uint32_t writable = v->kind == VMA_FILE_PRIVATE ? 0 : v->flags & VMA_FILE_WRITABLE;
+	if (last->object == v->object && last->writable == writable)
+		return last->fd;
+	int fd = opened_fd(r, v->object);
+	if (fd >= 0 && !writable) {
+		autoclose int again = object_reopen(fd, O_RDONLY);
+		fd = again < 0 ? -1 : fcntl(again, F_DUPFD_CLOEXEC, plan->keep_from);
+		if (again >= 0 && fd < 0)
+			return fail_errno("a descriptor for object %u", v->object);
+	}
+	*last = (struct last_file){.object = v->object, .fd = fd, .writable = writable};
+	return fd;
+}
 
 static int plan_vma(struct restore *r, struct rtask *t, struct plan *plan, const struct record *rec, struct restorer_map *m,
 		    struct last_file *last)
@@ -378,7 +401,7 @@ static int plan_vma(struct restore *r, struct rtask *t, struct plan *plan, const
 	if (rec->tail_len && !path)
 		return -1;
 	if (v.object) {
-		m->fd = opened_fd(r, v.object);
+		m->fd = open_object(r, &v, plan, last);
 		return m->fd < 0 ? -1 : 1;
 	}
 	if (v.kind == VMA_ANON_PRIVATE && path) {
@@ -391,7 +414,7 @@ static int plan_vma(struct restore *r, struct rtask *t, struct plan *plan, const
 			return fail("%s: a mapping of a file has no path", t->core.name);
 		uint32_t writable = v.flags & VMA_FILE_WRITABLE;
 		if (!last->path || strcmp(last->path, path) || last->kind != v.kind || last->writable != writable)
-			*last = (struct last_file){path, open_mapped(&v, path, t->proc.pid, plan->keep_from), v.kind, writable};
+			*last = (struct last_file){path, 0, open_mapped(&v, path, t->proc.pid, plan->keep_from), v.kind, writable};
 		m->fd = last->fd;
 		return m->fd < 0 ? -1 : 1;
 	}

@@ -1,0 +1,41 @@
+#!/usr/bin/env bats
+# Open and mapped files that are not what their path leads to; and locks on them.
+
+load lib
+
+# Twice: what was restored must be like what was dumped.
+round_trip() {
+	check_target
+	dump_ok -R "$@"
+	check_target
+	dump_ok "$@"
+	restore_ok
+	check_target
+	rm -r "$IMG"
+	dump_ok "$@"
+	restore_ok
+	check_target
+	check_target
+}
+
+@test "removed files: open, mapped, with holes, of several users, their name taken" {
+	start files removed
+	round_trip
+	(($(du -sm "$IMG" | cut -f1) < 20)) || fail "the image takes $(du -sh "$IMG")"
+	[[ $(ls "$HOME_DIR") == log ]]
+}
+
+@test "a renamed file is found under its new name" {
+	start files renamed
+	round_trip
+}
+
+# Each is refused by name, and the program is unharmed.
+@test "refused: a removed directory, a file with another name left" {
+	start files directory
+	refused 1 "$PID" "directory that was removed" gone -- dump -t "$PID" -D "$BATS_TEST_TMPDIR/no"
+	check_target
+	start files linked
+	refused 1 "$PID" "has 1 others" one -- dump -t "$PID" -D "$BATS_TEST_TMPDIR/no"
+	check_target
+}
