@@ -2,8 +2,8 @@
 
 extern const struct kind namespaces_kind, sharing_kind, cgroup_kind, descriptors_kind, task_kind, threads_kind, signals_kind, limits_kind, files_kind, tty_kind,
 	memory_kind;
-extern const struct kind pipes_kind, events_kind;
 extern const struct kind shmem_kind, ghost_kind;
+extern const struct kind pipes_kind, events_kind, epoll_kind, pidfd_kind, inotify_kind, mqueue_kind;
 
 /*
  * The order is that of the work. Descriptors come first: what others find by number lies in place by then. Those that
@@ -17,12 +17,16 @@ const struct kind *const kinds[] = {
 	&task_kind,
 	&threads_kind,
 	&signals_kind,
+	&mqueue_kind, /* regular files to stat(2): before files */
 	&shmem_kind,
 	&ghost_kind,
 	&files_kind,
 	&tty_kind,
 	&pipes_kind,
 	&events_kind,
+	&inotify_kind,
+	&pidfd_kind,
+	&epoll_kind, /* after all that makes what it watches */
 	&limits_kind,
 	&memory_kind,
 	NULL,

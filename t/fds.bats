@@ -66,3 +66,45 @@ survives() {
 	refused 1 "pid $child (pipes)" "a pipe" "end is outside the tree" -- dump -t "$child" -D "$BATS_TEST_TMPDIR/refused"
 	check_target
 }
+
+@test "epoll: each kind of entry, nested, shared with a child" {
+	survives epoll
+}
+
+# A queue outlives its program; SIGTERM has the program remove it.
+end_gently() {
+	kill -TERM "$PID"
+	gone "$PID"
+}
+
+@test "inotify: watches by number, a moved file" {
+	survives watches inotify
+}
+
+@test "inotify with events that were not read is refused" {
+	start watches unread
+	refused 1 "pid $PID" "an inotify with" "bytes of events" -- dump -t "$PID" -D "$BATS_TEST_TMPDIR/refused"
+	check_target
+}
+
+@test "pidfds of a child, itself, a zombie, one that is gone" {
+	survives watches pidfd
+}
+
+@test "a pidfd of a process outside the tree is refused" {
+	start watches outside
+	refused 1 "pid $PID" "a pidfd of process" "outside the tree" -- dump -t "$PID" -D "$BATS_TEST_TMPDIR/refused"
+	check_target
+}
+
+@test "an empty POSIX message queue" {
+	survives watches mqueue
+	end_gently
+}
+
+@test "a POSIX message queue that is not empty is refused" {
+	start watches full
+	refused 1 "pid $PID" "message queue" "1 messages" -- dump -t "$PID" -D "$BATS_TEST_TMPDIR/refused"
+	check_target
+	end_gently
+}
