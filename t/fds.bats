@@ -63,7 +63,7 @@ survives() {
 	local child
 	start pipes tree
 	read -r child _ <"/proc/$PID/task/$PID/children" || true # no newline ends it
-	refused 1 "pid $child (pipes)" "a pipe" "end is outside the tree" -- dump -t "$child" -D "$BATS_TEST_TMPDIR/refused"
+	refused 1 "pid $child (pipes)" "a pipe" "end is outside the tree" -- dump -j -t "$child" -D "$BATS_TEST_TMPDIR/refused"
 	check_target
 }
 
