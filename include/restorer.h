@@ -125,6 +125,7 @@ struct restorer_args {
 	struct restorer_mm mm;
 	uint64_t own_rseq, own_rseq_len, own_rseq_sig; /* criu-lite's own registration, to be taken back */
 	uint32_t thp_disabled, mdwe;
+	uint32_t dead_leader, pad; /* the leader is none of `threads`: it makes them and is ended by the coordinator */
 };
 
 #endif

@@ -20,6 +20,8 @@ static inline void check(const struct restorer_args *a, long ret, uint32_t step,
 void restore_memory(const struct restorer_args *a);
 /* restorer-thread.c: what belongs to the calling thread alone */
 void restore_thread(const struct restorer_args *a, const struct restorer_thread *t);
+/* What libc has told the kernel of the calling thread, which shall end without a trace in memory. */
+void forget_thread(const struct restorer_args *a);
 /* Makes all threads but the leader; each runs restore_thread and waits. */
 void make_threads(const struct restorer_args *a);
 /* Counts the calling thread in and waits for ever: the coordinator takes it from there. */

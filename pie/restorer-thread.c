@@ -42,6 +42,13 @@ void restore_thread(const struct restorer_args *a, const struct restorer_thread 
 	check(a, SYS2(__NR_prctl, PR_SET_PDEATHSIG_, t->pdeath_signal), STEP_THREAD, t->tid);
 }
 
+void forget_thread(const struct restorer_args *a)
+{
+	SYS1(__NR_set_tid_address, 0);
+	check(a, SYS2(__NR_prctl, PR_SET_PDEATHSIG_, 0), STEP_THREAD, a->pid);
+	check(a, SYS2(__NR_set_robust_list, 0, 24), STEP_THREAD, a->pid); /* sizeof(struct robust_list_head) */
+}
+
 static void thread_main(const struct restorer_args *a, const struct restorer_thread *t)
 {
 	restore_thread(a, t);
@@ -78,7 +85,7 @@ static long clone_thread(struct clone_args_ *c, const struct restorer_args *a, c
 void make_threads(const struct restorer_args *a)
 {
 	const struct restorer_thread *t = (void *)a->threads;
-	for (uint64_t i = 1; i < a->n_threads; i++) {
+	for (uint64_t i = a->dead_leader ? 0 : 1; i < a->n_threads; i++) {
 		int32_t tid = t[i].tid;
 		struct clone_args_ c = {.flags = CLONE_THREAD_FLAGS, .set_tid = (uint64_t)&tid, .set_tid_size = 1};
 		check(a, clone_thread(&c, a, &t[i]), STEP_THREAD, tid);

@@ -71,7 +71,10 @@ void __export_restorer_main(const struct restorer_args *a)
 	for (uint64_t i = 0; i < a->n_pending; i++)
 		check(a, SYS3(__NR_rt_sigqueueinfo, a->pid, *(const int *)(queue + i * 128), queue + i * 128), STEP_PENDING, i);
 	make_threads(a);
-	restore_thread(a, &threads[0]);
+	if (a->dead_leader)
+		forget_thread(a);
+	else
+		restore_thread(a, &threads[0]);
 	restore_limits(a);
 	check(a, SYS3(__NR_close_range, a->close_from, CLOSE_RANGE_ALL, 0), STEP_FDS, a->close_from);
 	arrive(a);

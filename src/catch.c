@@ -13,6 +13,8 @@
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "arch/x86_64/trampoline.h"
@@ -153,6 +155,31 @@ int catch_leaders(struct restore *r)
 	return 0;
 }
 
+/* A leader that shall be dead: it exits alone, with the status that counts if its threads end one by one. */
+static int end_leader(struct restore *r, struct rtask *t)
+{
+	struct user_regs_struct regs;
+	struct proc_stat st;
+	pid_t pid = t->proc.pid;
+	bool group;
+	if (seize_interrupt(pid) || seize_wait_stopped(pid, -1, &group) || seize_get_regs(pid, &regs))
+		return fail("pid %d died while it was restored", pid);
+	/* the syscall instruction behind mov $15, %eax */
+	regs.rip = r->regions[t - r->tasks].start + restorer_blob_offset____export_restorer_sigreturn + 5;
+	regs.rax = SYS_exit;
+	regs.rdi = t->proc.exit_status >> 8 & 0xff;
+	regs.orig_rax = -1;
+	if (seize_set_regs(pid, &regs))
+		return -1;
+	seize_release(pid);
+	do {
+		nanosleep(&(struct timespec){0, 100000}, NULL);
+		if (proc_stat_read(pid, 0, &st))
+			return -1;
+	} while (st.state != 'Z');
+	return 0;
+}
+
 static int let_go(struct caught *c, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
@@ -176,6 +203,9 @@ int catch_all(struct restore *r)
 	for (size_t i = 0; i < n; i++)
 		if (through_sigreturn(r, &c[i]))
 			return fail_within("pid %u: rt_sigreturn of thread %d", c[i].task->proc.pid, c[i].tid);
+	for (size_t i = 0; i < r->n; i++)
+		if (r->tasks[i].proc.state == PROCESS_DEAD_LEADER && end_leader(r, &r->tasks[i]))
+			return -1;
 	for (size_t i = 0; i < n; i++)
 		if ((i == 0 || c[i - 1].task != c[i].task) && unmap_region(r, &c[i]))
 			return -1;

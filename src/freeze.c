@@ -141,15 +141,21 @@ static int describe(struct process *p)
 	p->sid = st.session;
 	p->exit_signal = st.exit_signal;
 	snprintf(p->comm, sizeof p->comm, "%s", st.comm);
-	p->status = proc_read(NULL, "/proc/%d/status", p->pid);
-	if (!p->status)
-		return -1;
-	/* the leader first, or the first of those that live on without it */
+	/* the leader first, or the first of those that live on without it: it alone can still be asked */
 	p->host = &p->threads[0];
 	p->state = p->host->tid == p->pid ? PROCESS_ALIVE : PROCESS_DEAD_LEADER;
 	for (size_t i = 0; i < p->n_threads; i++)
+		if (p->threads[i].tid == p->pid)
+			p->host = &p->threads[i], p->state = PROCESS_ALIVE;
+	p->status = proc_read(NULL, "/proc/%d/status", p->host->tid);
+	if (!p->status)
+		return -1;
+	if (p->state == PROCESS_DEAD_LEADER)
+		p->exit_status = st.exit_code;
+	for (size_t i = 0; i < p->n_threads; i++)
 		if (p->threads[i].stopped) {
-			p->state = PROCESS_STOPPED;
+			if (p->state == PROCESS_ALIVE)
+				p->state = PROCESS_STOPPED;
 			p->stop_signal = SIGSTOP; /* whichever it was: it ends by SIGCONT alone */
 		}
 	char path[64];
@@ -158,6 +164,8 @@ static int describe(struct process *p)
 	if (p->mem < 0)
 		return fail_errno("%s", path);
 	p->pidfd = syscall(SYS_pidfd_open, p->host->tid, p->state == PROCESS_DEAD_LEADER ? O_EXCL /* PIDFD_THREAD */ : 0);
+	if (p->pidfd < 0 && p->state == PROCESS_DEAD_LEADER && errno == EINVAL)
+		return fail("pid %d (%s): its main thread has ended, its others live on: to dump that needs Linux 6.9", p->pid, p->comm);
 	if (p->pidfd < 0)
 		return fail_errno("pidfd of pid %d", p->pid);
 	for (size_t i = 0; i < p->n_threads; i++)

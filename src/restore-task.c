@@ -209,6 +209,11 @@ static void plan_own_rseq(struct plan *p)
 static int become_target(struct restore *r, struct rtask *t)
 {
 	struct plan plan = {.keep_from = r->keep_from};
+	if (t->proc.state == PROCESS_DEAD_LEADER) { /* no thread's record has its name */
+		char comm[17] = {0};
+		memcpy(comm, t->proc.comm, 16);
+		prctl(PR_SET_NAME, comm);
+	}
 	/* the numbers below are the target's; ours lie above */
 	if (close_range(0, r->keep_from - 1, 0))
 		return fail_errno("pid %u: closing descriptors", t->proc.pid);

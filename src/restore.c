@@ -317,7 +317,8 @@ static uint32_t count_threads(const struct restore *r)
 {
 	uint32_t n = 0;
 	for (size_t i = 0; i < r->n; i++)
-		n += r->tasks[i].proc.state == PROCESS_ZOMBIE ? 0 : r->tasks[i].task.n_threads;
+		if (r->tasks[i].proc.state != PROCESS_ZOMBIE)
+			n += r->tasks[i].task.n_threads + (r->tasks[i].proc.state == PROCESS_DEAD_LEADER);
 	return n;
 }
 

@@ -78,6 +78,35 @@ end_tree() {
 	tree_of 'R(S(()S)X)W'
 }
 
+# A leader's state is that of a zombie, whatever its threads do: check_target would believe it dead.
+check_leader() {
+	local lines n
+	mapfile -t lines <"$OUT"
+	n=${#lines[@]}
+	kill -USR1 "$PID"
+	says() { mapfile -t lines <"$OUT" && ((${#lines[@]} > n)); }
+	eventually says || return
+	[[ ${lines[n]} == "ok $n" ]] || fail "${lines[n]}"
+}
+
+@test "a process whose main thread has ended" {
+	STARTED=1 OUT=$BATS_TEST_TMPDIR/out
+	PID=$(env "$MARK" "$PROGS/reaper" -b "$OUT" "$PROGS/tree" leader)
+	eventually grep -q ready "$OUT"
+	check_leader
+	for _ in {1..3}; do
+		IMG=$BATS_TEST_TMPDIR/leader.$((IMAGES += 1))
+		crl_ok dump -t "$PID" -D "$IMG" -R
+		check_leader
+		rm -r "$IMG"
+		crl_ok dump -t "$PID" -D "$IMG"
+		gone "$PID"
+		crl_ok restore -D "$IMG" -d
+		check_leader
+	done
+	end_target # its environment cannot be read: clean_up would not find it
+}
+
 @test "wait and SIGCHLD work as before" {
 	start tree wait
 	round

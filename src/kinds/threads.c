@@ -122,6 +122,7 @@ static int threads_plan(struct restore *r, struct rtask *t, struct plan *plan)
 		return fail("%s: its first thread is not the leader", t->core.name);
 	plan->args->threads = (uintptr_t)threads;
 	plan->args->n_threads = n;
+	plan->args->dead_leader = t->proc.state == PROCESS_DEAD_LEADER;
 	return 0;
 }
 

@@ -400,6 +400,46 @@ static int set_up_more(const char *what, const char *arg, int (**check)(void))
 	return 0;
 }
 
+/* ---- leader: the main thread ends, others live on; they end one by one ---- */
+
+static int check_leader(void)
+{
+	struct member m;
+	char comm[17], text[4096];
+	if (check_members())
+		return -1;
+	if (read_stat(getpid(), &m, comm) < 0 || m.state != 'Z' || strcmp(comm, "late leader"))
+		return wrong("the leader is %s, in state %c", comm, m.state);
+	snprintf(text, sizeof text, "/proc/%d/task/%d/status", getpid(), (int)gettid());
+	if (slurp(text, text, sizeof text) <= 0 || !strstr(text, "Threads:\t3\n"))
+		return wrong("there are not 3 threads");
+	return 0;
+}
+
+static void *leader_thread(void *arg)
+{
+	if (arg)
+		for (;;)
+			pause();
+	struct member m;
+	prctl(PR_SET_NAME, "answering");
+	while (read_stat(getpid(), &m, NULL) < 0 || m.state != 'Z')
+		pause_ms(1);
+	take_ready();
+	_exit(target_loop(check_leader));
+}
+
+static _Noreturn void lead_and_end(void)
+{
+	pthread_t t;
+	prctl(PR_SET_NAME, "late leader");
+	new_child();
+	if (pthread_create(&t, NULL, leader_thread, NULL) || pthread_create(&t, NULL, leader_thread, ""))
+		fatal("pthread_create");
+	syscall(SYS_exit, 5);
+	__builtin_unreachable();
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "", *arg = argc > 2 ? argv[2] : "";
@@ -415,6 +455,8 @@ int main(int argc, char **argv)
 	} else if (!strcmp(what, "offset")) {
 		set_up_offset();
 		check = check_offset;
+	} else if (!strcmp(what, "leader")) {
+		lead_and_end();
 	} else if (set_up_more(what, arg, &check) < 0) {
 		errno = EINVAL;
 		fatal("no such case");
