@@ -326,12 +326,16 @@ static int check_numbers_free(const struct restore *r)
 {
 	for (size_t i = 0; i < r->n + r->n_helpers; i++) {
 		pid_t pid = i < r->n ? r->tasks[i].proc.pid : r->helpers[i - r->n].proc.pid;
-		if (kill(pid, 0) == 0 || errno == EPERM) {
-			struct proc_stat st;
-			bool known = proc_stat_read(pid, 0, &st) == 0;
+		struct proc_stat st;
+		bool known = proc_stat_read(pid, 0, &st) == 0;
+		/* just dumped, it may be on its way out, or its parent may be slow to ask for its status */
+		for (int tick = 0; known && strchr("ZX", st.state) && tick < 200; tick++) {
+			nanosleep(&(struct timespec){0, 10000000}, NULL);
+			known = proc_stat_read(pid, 0, &st) == 0;
+		}
+		if (kill(pid, 0) == 0 || errno == EPERM)
 			return fail("pid %d is taken (by %s): end that process, or restore with --pidns", pid,
 				    known ? st.comm : "another process");
-		}
 	}
 	return 0;
 }

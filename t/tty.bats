@@ -24,13 +24,14 @@ load lib
 
 # Runs a program in a terminal of its own, dumps it there, restores it in another.
 @test "a program from a terminal needs --shell-job, and gets the terminal of restore" {
-	python - "$CRIU_LITE" "$PROGS/reaper" "$BATS_TEST_TMPDIR/img" <<-'PYTHON'
+	"$(python)" - "$CRIU_LITE" "$PROGS/reaper" "$BATS_TEST_TMPDIR/img" <<-'PYTHON'
 		import os, pty, select, subprocess, sys, time
 		tool, reaper, image = sys.argv[1:]
 
 		def in_terminal(command):
 		    pid, master = pty.fork()
 		    if pid == 0:
+		        os.closerange(3, 1024)
 		        os.execvp(command[0], command)
 		    return pid, master
 

@@ -338,6 +338,15 @@ static int tty_install(struct restore *re, struct rtask *t)
 	return each_own(re, t, set_foreground);
 }
 
+/* A group whose leader is not in the image has become restore's own. */
+static bool group_is_made(const struct restore *re, uint32_t group)
+{
+	for (size_t i = 0; i < re->n; i++)
+		if (re->tasks[i].proc.pid == group)
+			return true;
+	return false;
+}
+
 /* The terminal that restore runs in: what was in its foreground is so again. */
 static int tty_ready(struct restore *re)
 {
@@ -347,7 +356,7 @@ static int tty_ready(struct restore *re)
 			continue;
 		if (record_get(&re->tree, rec, &r, sizeof r))
 			return -1;
-		if (r.role != TTY_CURRENT || !r.foreground || re->opt->detach)
+		if (r.role != TTY_CURRENT || !group_is_made(re, r.foreground) || re->opt->detach)
 			continue;
 		int fd = opened_fd(re, r.d.id);
 		if (fd < 0)
