@@ -37,6 +37,7 @@ enum record_type {
 	REC_SCHED,
 	REC_PRCTL,
 	REC_SECCOMP,
+	REC_MM_STATE,
 
 	/* in tree */
 	REC_TREE = 0x43521000,
@@ -283,6 +284,22 @@ struct rec_object_file {
 	struct rec_description d;
 	uint32_t object;
 	uint32_t reserved;
+};
+
+/* What of an address space no mapping's line tells. tail: struct rec_range array */
+struct rec_mm_state {
+	struct record_head head;
+	uint32_t n;
+	uint32_t range_size;  /* sizeof struct rec_range when written */
+	uint32_t lock_future; /* mlockall(2)'s flags for mappings to come */
+	uint32_t reserved;
+};
+enum range_kind { RANGE_GUARD = 1, RANGE_POLICY };
+struct rec_range {
+	uint64_t start, end;
+	uint32_t kind;
+	uint32_t mode; /* of mbind(2), with its flags */
+	uint64_t nodes;
 };
 
 #endif

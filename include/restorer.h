@@ -100,6 +100,13 @@ struct restorer_mm {
 	int32_t exe_fd;
 };
 
+/* Guard markers and memory policies: enum range_kind. */
+struct restorer_range {
+	uint64_t start, len;
+	uint32_t kind, mode;
+	uint64_t nodes;
+};
+
 struct restorer_limit {
 	uint32_t resource, pad;
 	uint64_t soft, hard;
@@ -126,6 +133,8 @@ struct restorer_args {
 	uint64_t own_rseq, own_rseq_len, own_rseq_sig; /* criu-lite's own registration, to be taken back */
 	uint32_t thp_disabled, mdwe;
 	uint32_t dead_leader, pad; /* the leader is none of `threads`: it makes them and is ended by the coordinator */
+	uint64_t n_ranges, ranges; /* struct restorer_range */
+	uint32_t lock_future, pad_lock;
 };
 
 #endif

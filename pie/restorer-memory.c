@@ -157,9 +157,12 @@ static void protect(const struct restorer_args *a, const struct restorer_map *m)
 		SYS5(__NR_prctl, PR_SET_VMA_, 0, m->start, m->len, m->name);
 	if (m->first_prot != m->prot)
 		check(a, SYS3(__NR_mprotect, m->start, m->len, m->prot), STEP_PROTECT, m->start);
-	if (m->vma_flags & VMA_LOCKED)
-		check(a, SYS3(__NR_mlock2, m->start, m->len, m->vma_flags & VMA_LOCKONFAULT ? MLOCK_ONFAULT_ : 0), STEP_ADVISE,
-		      m->start);
+	if (m->vma_flags & VMA_LOCKED) {
+		/* without access, or with guard markers in it, the pages cannot be brought in, but it is locked */
+		long ret = SYS3(__NR_mlock2, m->start, m->len, m->vma_flags & VMA_LOCKONFAULT ? MLOCK_ONFAULT_ : 0);
+		if (ret != -ENOMEM || SYS3(__NR_mlock2, m->start, m->len, MLOCK_ONFAULT_) < 0)
+			check(a, ret, STEP_ADVISE, m->start);
+	}
 }
 
 void restore_memory(const struct restorer_args *a)
@@ -171,9 +174,12 @@ void restore_memory(const struct restorer_args *a)
 	check(a, SYS2(__NR_munmap, above, TASK_TOP - above), STEP_UNMAP, above);
 	for (uint64_t i = 0; i < a->n_maps; i++)
 		map_one(a, &maps[i]);
+	restore_policies(a);
 	fill(a);
+	restore_guards(a);
 	for (uint64_t i = 0; i < a->n_maps; i++)
 		protect(a, &maps[i]);
 	move_vdso(a, 1);
 	check(a, SYS5(__NR_prctl, PR_SET_MM_, PR_SET_MM_MAP_, &a->mm, sizeof a->mm, 0), STEP_MM, 0);
+	restore_seals(a);
 }

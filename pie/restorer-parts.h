@@ -18,6 +18,10 @@ static inline void check(const struct restorer_args *a, long ret, uint32_t step,
 
 /* restorer-memory.c: an empty address space becomes the target's, contents and sums included */
 void restore_memory(const struct restorer_args *a);
+/* restorer-advice.c: policies before pages are there; markers before locks; seals after everything else */
+void restore_policies(const struct restorer_args *a);
+void restore_guards(const struct restorer_args *a);
+void restore_seals(const struct restorer_args *a);
 /* restorer-thread.c: what belongs to the calling thread alone */
 void restore_thread(const struct restorer_args *a, const struct restorer_thread *t);
 /* What libc has told the kernel of the calling thread, which shall end without a trace in memory. */

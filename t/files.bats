@@ -5,17 +5,17 @@ load lib
 
 # Twice: what was restored must be like what was dumped.
 round_trip() {
-	check_target
-	dump_ok -R "$@"
-	check_target
-	dump_ok "$@"
-	restore_ok
-	check_target
-	rm -r "$IMG"
-	dump_ok "$@"
-	restore_ok
-	check_target
-	check_target
+	check_target &&
+		dump_ok -R "$@" &&
+		check_target &&
+		dump_ok "$@" &&
+		restore_ok &&
+		check_target &&
+		rm -r "$IMG" &&
+		dump_ok "$@" &&
+		restore_ok &&
+		check_target &&
+		check_target
 }
 
 @test "removed files: open, mapped, with holes, of several users, their name taken" {

@@ -5,17 +5,17 @@ load lib
 
 # Twice: what was restored must be like what was dumped.
 round_trip() {
-	check_target
-	dump_ok -R
-	check_target
-	dump_ok
-	restore_ok
-	check_target
-	rm -r "$IMG"
-	dump_ok
-	restore_ok
-	check_target
-	check_target
+	check_target &&
+		dump_ok -R &&
+		check_target &&
+		dump_ok &&
+		restore_ok &&
+		check_target &&
+		rm -r "$IMG" &&
+		dump_ok &&
+		restore_ok &&
+		check_target &&
+		check_target
 }
 
 @test "memory shared by parent and child, sparse, mapped twice and in part" {
@@ -43,4 +43,66 @@ round_trip() {
 	printf '\125' | dd of="$file" bs=1 seek=20000 conv=notrunc status=none
 	refused 1 "${file##*/}" checksum -- restore -D "$IMG" -d
 	gone "$PID"
+}
+
+# start, or skip where the kernel lacks the thing: the program says so.
+start_or_skip() {
+	start memory "$1" || skip "$(tail -1 "$OUT")"
+}
+
+@test "every flag of a mapping; memory without access; 4 TiB that hold nothing; names" {
+	start memory flags
+	round_trip
+	(($(du -sm "$IMG" | cut -f1) < 20)) || fail "the image takes $(du -sh "$IMG")"
+}
+
+@test "guard markers, private and shared, locked too" {
+	start_or_skip guard
+	round_trip
+}
+
+@test "sealed mappings (mseal)" {
+	start_or_skip sealed
+	round_trip
+}
+
+@test "mlockall for what is to come, at once or on fault" {
+	start_or_skip lock
+	round_trip
+	start_or_skip lock-onfault
+	round_trip
+}
+
+@test "memory policies" {
+	start_or_skip policy
+	round_trip
+}
+
+@test "a limit that is below what is in use" {
+	start memory limit
+	round_trip
+}
+
+@test "huge pages: private, shared, memfd" {
+	local pool=/proc/sys/vm/nr_hugepages before
+	before=$(cat $pool)
+	[[ -w $pool ]] && echo $((before + 3)) >$pool || skip "no huge pages can be reserved"
+	(($(cat $pool) >= before + 3)) || { echo "$before" >$pool; skip "no huge pages are free"; }
+	local status=0
+	{ start memory huge && round_trip; } || status=$?
+	[[ ${PID:-} ]] && end_target
+	echo "$before" >$pool
+	((status == 0))
+}
+
+# Each is refused by name, and the program is unharmed.
+@test "refused: aio rings, userfaultfd, System V shared memory" {
+	local case word
+	for case in aio:"asynchronous I/O" sysv:"System V shared memory" uffd:userfaultfd; do
+		word=${case#*:}
+		start memory "${case%%:*}" || continue
+		refused 1 "$PID" "$word" -- dump -t "$PID" -D "$BATS_TEST_TMPDIR/no"
+		check_target
+		end_target
+	done
 }

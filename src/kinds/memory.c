@@ -48,6 +48,8 @@ static int check_vma(const struct process *p, const struct vma *v)
 		return refuse_vma(p, v, "is served by userfaultfd, whose other end cannot be carried over");
 	if (v->object)
 		return 0;
+	if (v->pkey && v->prot != PROT_EXEC) /* what can only be executed has a key by itself */
+		return refuse_vma(p, v, "is under a protection key (pkey_mprotect), which cannot be carried over");
 	if (v->io)
 		return refuse_vma(p, v, "belongs to a device");
 	if (strncmp(v->name, "[uprobes]", 9) == 0)
@@ -55,7 +57,9 @@ static int check_vma(const struct process *p, const struct vma *v)
 	if (strncmp(v->name, "/[aio]", 6) == 0)
 		return refuse_vma(p, v, "is a ring of asynchronous I/O (io_setup), which cannot be dumped");
 	if (v->kind == VMA_FILE_SHARED || v->kind == VMA_FILE_PRIVATE) {
-		if (v->name[0] != '/' || strncmp(v->name, "/memfd:", 7) == 0 || strncmp(v->name, "/SYSV", 5) == 0)
+		if (strncmp(v->name, "/SYSV", 5) == 0)
+			return refuse_vma(p, v, "is System V shared memory, whose number cannot be given to another: end its use with shmdt");
+		if (v->name[0] != '/' || strncmp(v->name, "/memfd:", 7) == 0)
 			return refuse_vma(p, v, "is of an object that cannot be dumped");
 		if (v->deleted)
 			return refuse_vma(p, v, "is of a file that was removed");
@@ -92,10 +96,11 @@ static int add_vma(struct process *p, const struct vma *v, const char *root)
 	if (file && !v->object) {
 		snprintf(path, sizeof path, "%s%s", strcmp(root, "/") == 0 ? "" : root, v->name);
 		tail = path;
-	} else if (v->object) {
+	} else if (v->object && v->kind != VMA_ANON_SHARED) {
 		tail = v->name;
-	} else if (strncmp(v->name, "[anon:", 6) == 0) {
-		snprintf(path, sizeof path, "%.*s", (int)strlen(v->name) - 7, v->name + 6);
+	} else if (strncmp(v->name, "[anon:", 6) == 0 || strncmp(v->name, "[anon_shmem:", 12) == 0) {
+		const char *name = strchr(v->name, ':') + 1;
+		snprintf(path, sizeof path, "%.*s", (int)strlen(name) - 1, name);
 		tail = path;
 	}
 	return notes_add_record(&p->core, REC_VMA, &r, sizeof r, tail, tail ? strlen(tail) + 1 : 0);
@@ -343,11 +348,15 @@ static int open_mapped(const struct rec_vma *v, const char *path, uint32_t pid, 
 	return high >= 0 ? high : fail_errno("pid %u: a descriptor for %s", pid, path);
 }
 
+#define MAP_DROPPABLE_ 0x08 /* include/uapi/linux/mman.h of 6.11 */
+
 static uint32_t map_flags(const struct rec_vma *v)
 {
 	uint32_t f = v->kind == VMA_FILE_SHARED || v->kind == VMA_ANON_SHARED ? MAP_SHARED : MAP_PRIVATE;
 	if (v->kind == VMA_ANON_PRIVATE)
 		f |= MAP_ANONYMOUS;
+	if (v->flags & VMA_DROPPABLE)
+		f = MAP_DROPPABLE_ | MAP_ANONYMOUS;
 	if (v->flags & VMA_GROWSDOWN)
 		f |= MAP_GROWSDOWN;
 	if (v->flags & VMA_NORESERVE)
@@ -382,6 +391,20 @@ static int open_object(struct restore *r, const struct rec_vma *v, const struct 
 	return fd;
 }
 
+/* Whether some segment of the core lies in it. */
+static bool has_contents(const struct image_file *core, uint64_t start, uint64_t end)
+{
+	size_t lo = 0, hi = core->n_segs;
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+		if (core->segs[mid].start + core->segs[mid].len <= start)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < core->n_segs && core->segs[lo].start < end;
+}
+
 static int plan_vma(struct restore *r, struct rtask *t, struct plan *plan, const struct record *rec, struct restorer_map *m,
 		    struct last_file *last)
 {
@@ -394,22 +417,24 @@ static int plan_vma(struct restore *r, struct rtask *t, struct plan *plan, const
 		return fail("%s: a mapping from %#lx to %#lx is impossible", t->core.name, v.start, v.end);
 	*m = (struct restorer_map){.start = v.start, .len = v.end - v.start, .offset = v.offset, .vma_flags = v.flags,
 				   .prot = v.prot, .first_prot = v.prot, .map_flags = map_flags(&v), .fd = -1, .pkey = v.pkey};
-	if (v.kind == VMA_ANON_PRIVATE || v.kind == VMA_FILE_PRIVATE)
+	/* what holds nothing is mapped as it is: a writable mapping counts against the memory there is, this may not have */
+	if ((v.kind == VMA_ANON_PRIVATE || v.kind == VMA_FILE_PRIVATE) && has_contents(&t->core, v.start, v.end))
 		m->first_prot |= PROT_WRITE | PROT_READ;
 	size_t pos = 0;
 	const char *path = rec->tail_len ? record_string(&t->core, rec, &pos) : NULL;
 	if (rec->tail_len && !path)
 		return -1;
-	if (v.object) {
-		m->fd = open_object(r, &v, plan, last);
-		return m->fd < 0 ? -1 : 1;
-	}
-	if (v.kind == VMA_ANON_PRIVATE && path) {
+	if ((v.kind == VMA_ANON_PRIVATE || v.kind == VMA_ANON_SHARED) && path) {
 		char *name = plan_alloc(plan, strlen(path) + 1);
 		if (!name)
 			return -1;
 		m->name = (uintptr_t)strcpy(name, path);
-	} else if (v.kind == VMA_FILE_PRIVATE || v.kind == VMA_FILE_SHARED) {
+	}
+	if (v.object) {
+		m->fd = open_object(r, &v, plan, last);
+		return m->fd < 0 ? -1 : 1;
+	}
+	if (v.kind == VMA_FILE_PRIVATE || v.kind == VMA_FILE_SHARED) {
 		if (!path)
 			return fail("%s: a mapping of a file has no path", t->core.name);
 		uint32_t writable = v.flags & VMA_FILE_WRITABLE;

@@ -72,6 +72,8 @@ static uint32_t memory_kind_of(const struct vma *v)
 		return 0;
 	if (starts(v->name, memfd))
 		return OBJECT_MEMFD;
+	if (v->shared && strncmp(v->name, "[anon_shmem:", 12) == 0)
+		return OBJECT_ANON; /* PR_SET_VMA_ANON_NAME's, instead of the file's */
 	if (v->shared && v->deleted && (strcmp(v->name, "/dev/zero") == 0 || strcmp(v->name, "/anon_hugepage") == 0))
 		return OBJECT_ANON;
 	return 0;

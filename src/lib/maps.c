@@ -64,6 +64,8 @@ static void classify(struct vma *v)
 		v->kind = VMA_VSYSCALL;
 	else if (v->shared)
 		v->kind = VMA_FILE_SHARED; /* shared anonymous memory is a file of shmem to the kernel */
+	else if (strcmp(v->name, "/anon_hugepage") == 0)
+		v->kind = VMA_ANON_PRIVATE; /* a file to the kernel, of hugetlbfs */
 	else if (v->ino || v->name[0] == '/')
 		v->kind = VMA_FILE_PRIVATE;
 	else

@@ -5,7 +5,11 @@
 
 #include <limits.h>
 #include <linux/futex.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/shm.h>
 #include <sys/stat.h>
 
 #ifndef F_SEAL_FUTURE_WRITE
@@ -259,6 +263,295 @@ static int check_memfd(void)
 	return strcmp(link, "/memfd:sealed (deleted)") ? wrong("the memfd is called %s", link) : 0;
 }
 
+/* ---- each flag of a mapping ---- */
+
+#define T4 ((size_t)4 << 40)
+#define MAP_DROPPABLE_	    0x08
+#define MADV_GUARD_INSTALL_ 102
+#define PR_SET_VMA_	    0x53564d41
+
+static const struct {
+	const char *flag; /* VmFlags */
+	int advice, map_flags;
+} flags[] = {
+	{"gd", -1, MAP_GROWSDOWN}, {"nr", -1, MAP_NORESERVE}, {"hg", 14, 0}, {"nh", 15, 0}, {"dc", 10, 0}, {"wf", 18, 0},
+	{"dd", 16, 0}, {"mg", 12, 0}, {"sr", 2, 0}, {"rr", 1, 0}, {"lo", -1, 0}, {"lf", -1, 0},
+};
+#define N_FLAGS (sizeof(flags) / sizeof(flags[0]))
+static char *flagged[N_FLAGS], *none, *huge_none, *huge_free, *named, *named_shared, *read_only, *droppable;
+static int has_names;
+
+static void set_up_flags(void)
+{
+	for (size_t i = 0; i < N_FLAGS; i++) {
+		/* with room around it, so that none becomes part of another */
+		char *room = map(64 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		flagged[i] = mmap(room + 32 * PAGE, 8 * PAGE, PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | flags[i].map_flags, -1, 0);
+		if (flagged[i] == MAP_FAILED)
+			fatal(flags[i].flag);
+		/* a kernel may be built without some */
+		if (flags[i].advice >= 0 && madvise(flagged[i], 8 * PAGE, flags[i].advice))
+			flagged[i] = NULL;
+		if (!strcmp(flags[i].flag, "lo") && mlock(flagged[i], 8 * PAGE))
+			fatal("mlock");
+		if (!strcmp(flags[i].flag, "lf") && syscall(SYS_mlock2, flagged[i], 8 * PAGE, 1))
+			fatal("mlock2");
+		if (flagged[i])
+			put(flagged[i] + PAGE, 2, 30 + i);
+	}
+	none = map(8 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	put(none, 8, 50);
+	read_only = map(8 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	put(read_only, 8, 51);
+	if (mprotect(none, 8 * PAGE, PROT_NONE) || mprotect(read_only, 8 * PAGE, PROT_READ))
+		fatal("mprotect");
+	huge_none = map(T4, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	huge_free = map(T4, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	put(huge_free + (T4 >> 1), 3, 52);
+	named = map(8 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	named_shared = map(8 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	put(named_shared, 2, 53);
+	has_names = !prctl(PR_SET_VMA_, 0, named, 8 * PAGE, "a name") && !prctl(PR_SET_VMA_, 0, named_shared, 8 * PAGE, "shared name");
+	droppable = mmap(NULL, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_DROPPABLE_ | MAP_ANONYMOUS, -1, 0);
+}
+
+static int check_flags(void)
+{
+	for (size_t i = 0; i < N_FLAGS; i++) {
+		if (!flagged[i])
+			continue;
+		if (!has_flag(flagged[i], flags[i].flag))
+			return wrong("the mapping with %s has %s", flags[i].flag, smaps_field(flagged[i], "VmFlags:"));
+		for (size_t k = 0; k < N_FLAGS; k++)
+			if (k != i && has_flag(flagged[i], flags[k].flag) && strcmp(flags[i].flag, "lf"))
+				return wrong("the mapping with %s has %s too", flags[i].flag, flags[k].flag);
+		if (holds(flags[i].flag, flagged[i] + PAGE, 2, 30 + i) || is_zero(flags[i].flag, flagged[i]))
+			return -1;
+	}
+	if (!strstr(smaps_field(none, ""), "---p"))
+		return wrong("PROT_NONE has become %s", smaps_field(none, ""));
+	if (mprotect(none, 8 * PAGE, PROT_READ) || holds("PROT_NONE", none, 8, 50) || mprotect(none, 8 * PAGE, PROT_NONE))
+		return wrong("PROT_NONE has lost its contents");
+	if (!strstr(smaps_field(read_only, ""), "r--p") || holds("read-only", read_only, 8, 51))
+		return wrong("read-only memory is now %s", smaps_field(read_only, ""));
+	if (smaps_kb(huge_none, "Size:") < T4 / 1024 || smaps_kb(huge_none, "Rss:"))
+		return wrong("4 TiB without access: %lu kB, %lu in memory", smaps_kb(huge_none, "Size:"),
+			     smaps_kb(huge_none, "Rss:"));
+	if (smaps_kb(huge_free, "Size:") < T4 / 1024 || smaps_kb(huge_free, "Rss:") > 8192 || !has_flag(huge_free, "nr"))
+		return wrong("4 TiB reserved: %lu kB, %lu in memory", smaps_kb(huge_free, "Size:"), smaps_kb(huge_free, "Rss:"));
+	if (holds("4 TiB", huge_free + (T4 >> 1), 3, 52) || holds("named and shared", named_shared, 2, 53))
+		return -1;
+	if (has_names && (!strstr(smaps_field(named, ""), "[anon:a name]") ||
+			  !strstr(smaps_field(named_shared, ""), "[anon_shmem:shared name]")))
+		return wrong("the names are gone: %s", smaps_field(named, ""));
+	if (droppable != MAP_FAILED && !has_flag(droppable, "dp"))
+		return wrong("droppable memory is not");
+	return 0;
+}
+
+/* ---- guard markers ---- */
+
+static char *guarded, *guarded_shared;
+
+static int faults(const char *at)
+{
+	return open(at, O_RDONLY | O_CLOEXEC) < 0 && errno == EFAULT;
+}
+
+static void set_up_guard(void)
+{
+	guarded = map(64 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	guarded_shared = map(64 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	put(guarded, 64, 60);
+	put(guarded_shared, 64, 61);
+	if (madvise(guarded + 8 * PAGE, 4 * PAGE, MADV_GUARD_INSTALL_) || madvise(guarded + 40 * PAGE, PAGE, MADV_GUARD_INSTALL_)) {
+		say("no guard markers");
+		_exit(0);
+	}
+	if (mlock(guarded + 32 * PAGE, 32 * PAGE) && errno != ENOMEM && errno != EFAULT)
+		fatal("mlock");
+	if (madvise(guarded_shared + 8 * PAGE, 4 * PAGE, MADV_GUARD_INSTALL_))
+		guarded_shared = NULL; /* only private memory had them before 6.15 */
+}
+
+static int check_guard(void)
+{
+	for (unsigned long i = 0; i < 64; i++) {
+		int guard = (i >= 8 && i < 12) || i == 40;
+		if (faults(guarded + i * PAGE) != guard)
+			return wrong("page %lu is %s", i, guard ? "no guard" : "a guard");
+		if (!guard && (unsigned char)guarded[i * PAGE] != pattern(i, 60))
+			return wrong("page %lu is another", i);
+		guard = i >= 8 && i < 12;
+		if (guarded_shared && faults(guarded_shared + i * PAGE) != guard)
+			return wrong("page %lu of shared memory is %s", i, guard ? "no guard" : "a guard");
+	}
+	return has_flag(guarded + 35 * PAGE, "lo") ? 0 : wrong("what was locked is not");
+}
+
+/* ---- sealed ---- */
+
+static char *sealed;
+
+static void set_up_sealed(void)
+{
+	sealed = map(8 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	put(sealed, 8, 70);
+	if (mprotect(sealed, 8 * PAGE, PROT_READ) || syscall(462, sealed, 8 * PAGE, 0)) {
+		say("no mseal");
+		_exit(0);
+	}
+}
+
+static int check_sealed(void)
+{
+	if (!mprotect(sealed, 8 * PAGE, PROT_READ | PROT_WRITE) || errno != EPERM)
+		return wrong("sealed memory can be changed");
+	return holds("sealed", sealed, 8, 70);
+}
+
+/* ---- locked, and all that is to come ---- */
+
+static int with_onfault;
+
+static void set_up_lock(void)
+{
+	if (mlockall(MCL_FUTURE | (with_onfault ? 4 : 0)))
+		fatal("mlockall");
+}
+
+static void set_up_lock_onfault(void)
+{
+	with_onfault = 1;
+	set_up_lock();
+}
+
+static int check_lock(void)
+{
+	char *new = map(8 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (!has_flag(new, "lo") || has_flag(new, "lf") != with_onfault)
+		return wrong("new memory has %s", smaps_field(new, "VmFlags:"));
+	if (has_flag(target_why, "lo"))
+		return wrong("old memory is locked too");
+	munmap(new, 8 * PAGE);
+	return 0;
+}
+
+/* ---- NUMA policies, on one node too ---- */
+
+static char *bound;
+
+static void set_up_policy(void)
+{
+	unsigned long nodes = 1;
+	bound = map(8 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (syscall(SYS_mbind, bound, 4 * PAGE, 2 /* MPOL_BIND */, &nodes, 65ul, 0)) {
+		say("no mbind");
+		_exit(0);
+	}
+	put(bound, 8, 80);
+}
+
+static int check_policy(void)
+{
+	for (int i = 0; i < 8; i++) {
+		int mode = -1;
+		unsigned long nodes[16] = {0};
+		if (syscall(SYS_get_mempolicy, &mode, nodes, 1024ul, bound + i * PAGE, 2 /* MPOL_F_ADDR */))
+			return wrong("get_mempolicy: %s", strerror(errno));
+		if (mode != (i < 4 ? 2 : 0) || nodes[0] != (i < 4))
+			return wrong("page %d has policy %d on nodes %lx", i, mode, nodes[0]);
+	}
+	return holds("bound", bound, 8, 80);
+}
+
+/* ---- a limit below what is in use ---- */
+
+static void set_up_limit(void)
+{
+	struct rlimit lim;
+	bound = map(64 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	put(bound, 64, 90);
+	if (getrlimit(RLIMIT_AS, &lim))
+		fatal("getrlimit");
+	lim.rlim_cur = 4 << 20;
+	if (setrlimit(RLIMIT_DATA, &lim))
+		fatal("setrlimit");
+}
+
+static int check_limit(void)
+{
+	struct rlimit lim;
+	if (getrlimit(RLIMIT_DATA, &lim) || lim.rlim_cur != 4 << 20)
+		return wrong("the limit is %lu", (unsigned long)lim.rlim_cur);
+	return holds("limited", bound, 64, 90);
+}
+
+/* ---- huge pages ---- */
+
+#define HUGE (2ul << 20)
+static char *huge_private, *huge_shared, *huge_memfd;
+static int huge_fd;
+
+static void set_up_huge(void)
+{
+	const int f = MAP_ANONYMOUS | MAP_HUGETLB | 21 << 26;
+	huge_fd = memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB | 21 << 26);
+	if (huge_fd < 0 || ftruncate(huge_fd, HUGE))
+		fatal("memfd");
+	huge_private = map(HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | f, -1, 0);
+	huge_shared = map(HUGE, PROT_READ | PROT_WRITE, MAP_SHARED | f, -1, 0);
+	huge_memfd = map(HUGE, PROT_READ | PROT_WRITE, MAP_SHARED, huge_fd, 0);
+	put(huge_private, 512, 100);
+	put(huge_shared, 512, 101);
+	put(huge_memfd, 512, 102);
+}
+
+static int check_huge(void)
+{
+	char *all[] = {huge_private, huge_shared, huge_memfd};
+	for (unsigned int i = 0; i < 3; i++)
+		if (!has_flag(all[i], "ht") || holds("huge", all[i], 512, 100 + i))
+			return wrong("huge page %u is none: %s", i, smaps_field(all[i], "VmFlags:"));
+	return 0;
+}
+
+/* ---- what is refused ---- */
+
+static int check_nothing(void)
+{
+	return 0;
+}
+
+static void set_up_aio(void)
+{
+	unsigned long context = 0;
+	if (syscall(SYS_io_setup, 8, &context)) {
+		say("no io_setup");
+		_exit(0);
+	}
+}
+
+static void set_up_sysv(void)
+{
+	int id = shmget(IPC_PRIVATE, PAGE, IPC_CREAT | 0600);
+	if (id < 0 || shmat(id, NULL, 0) == (void *)-1 || shmctl(id, IPC_RMID, NULL))
+		fatal("shmget");
+}
+
+static void set_up_uffd(void)
+{
+	struct uffdio_api api = {.api = UFFD_API};
+	char *at = map(8 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct uffdio_register reg = {.range = {(unsigned long)at, 8 * PAGE}, .mode = UFFDIO_REGISTER_MODE_MISSING};
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &reg)) {
+		say("no userfaultfd");
+		_exit(0);
+	}
+}
+
 static const struct {
 	const char *name;
 	void (*set_up)(void);
@@ -267,6 +560,17 @@ static const struct {
 	{"shared", set_up_shared, check_shared},
 	{"zero", set_up_zero, check_zero},
 	{"memfd", set_up_memfd, check_memfd},
+	{"flags", set_up_flags, check_flags},
+	{"guard", set_up_guard, check_guard},
+	{"sealed", set_up_sealed, check_sealed},
+	{"lock", set_up_lock, check_lock},
+	{"lock-onfault", set_up_lock_onfault, check_lock},
+	{"policy", set_up_policy, check_policy},
+	{"limit", set_up_limit, check_limit},
+	{"huge", set_up_huge, check_huge},
+	{"aio", set_up_aio, check_nothing},
+	{"sysv", set_up_sysv, check_nothing},
+	{"uffd", set_up_uffd, check_nothing},
 };
 
 int main(int argc, char **argv)
