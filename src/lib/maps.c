@@ -105,12 +105,14 @@ static int parse_line(struct vma *v, const char *line, size_t len)
 int maps_read(pid_t pid, struct maps *m)
 {
 	*m = (struct maps){0};
-	autofree char *text = proc_read(NULL, "/proc/%d/smaps", pid);
+	size_t len;
+	autofree char *text = proc_read(&len, "/proc/%d/smaps", pid);
 	if (!text)
 		return -1;
 	size_t cap = 0;
-	for (char *line = text, *end; *line; line = end + 1) {
+	for (char *line = text, *end, *after = text + len; line < after; line = end + 1) {
 		end = strchrnul(line, '\n');
+		*end = 0; /* sscanf would look for the end of all of it each time */
 		/* a mapping's own line begins with a lower-case hexadecimal number, a field's with a capital */
 		if (isxdigit((unsigned char)line[0]) && !isupper((unsigned char)line[0])) {
 			struct vma *bigger = grow_array(m->vma, &cap, m->n + 1, sizeof *bigger);
@@ -130,8 +132,6 @@ int maps_read(pid_t pid, struct maps *m)
 			else if (strncmp(line, "ProtectionKey:", 14) == 0)
 				v->pkey = strtoul(line + 14, NULL, 10);
 		}
-		if (!*end)
-			break;
 	}
 	return 0;
 error:
