@@ -2,7 +2,9 @@
  * Resource limits. Set last of all, by the restorer: RLIMIT_AS may lie below what the process uses.
  */
 #include <errno.h>
+#include <string.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include "plan.h"
 
@@ -10,19 +12,23 @@ static int limits_collect(struct dump *d, struct process *p)
 {
 	(void)d;
 	struct rec_rlimits r = {.n = 16};
-	for (int i = 0; i < 16; i++) {
-		struct rlimit lim;
-		/* prlimit(2) asks another user's process only with CAP_SYS_RESOURCE: the process itself may always */
-		batch_begin();
-		long at = batch_room(sizeof lim);
-		batch_add(1 << 3, 302 /* prlimit64 */, 0, i, 0, at, 0, 0);
-		if (at < 0 || parasite_run(p))
+	struct rlimit lim[16];
+	/* prlimit(2) asks another user's process only with CAP_SYS_RESOURCE: the process itself may always */
+	batch_begin();
+	long at = batch_room(sizeof lim);
+	if (at < 0)
+		return -1;
+	for (int i = 0; i < 16; i++)
+		if (batch_add(1 << 3, SYS_prlimit64, 0, i, 0, at + i * sizeof *lim, 0, 0) < 0)
 			return -1;
-		if (batch_result(0))
+	if (parasite_run(p))
+		return -1;
+	memcpy(lim, batch_data(at), sizeof lim);
+	for (int i = 0; i < 16; i++) {
+		if (batch_result(i))
 			return fail("pid %d (%s): its resource limit %d cannot be read", p->pid, p->comm, i);
-		lim = *(struct rlimit *)batch_data(at);
-		r.limit[i].soft = lim.rlim_cur;
-		r.limit[i].hard = lim.rlim_max;
+		r.limit[i].soft = lim[i].rlim_cur;
+		r.limit[i].hard = lim[i].rlim_max;
 	}
 	return notes_add_record(&p->core, REC_RLIMITS, &r, sizeof r, NULL, 0);
 }
