@@ -26,6 +26,7 @@
 #include "lib/inject.h"
 #include "lib/proc.h"
 #include "lib/seize.h"
+#include "pidns.h"
 
 int refuse_fd(const struct fd_entry *f, const char *fmt, ...)
 {
@@ -229,9 +230,11 @@ static int check_pid(pid_t pid)
 
 int dump_tree(const struct options *opt)
 {
+	struct options inner = *opt;
 	struct dump d = {.opt = opt};
-	if (check_pid(opt->pid))
+	if (check_pid(opt->pid) || pidns_follow(&inner.pid))
 		return -1;
+	d.opt = opt = &inner;
 	d.writer = image_create(opt->dir, opt->replace);
 	if (!d.writer)
 		return -1;

@@ -319,7 +319,7 @@ pid_t family_spare(const struct restore *r, size_t i)
 
 int family_numbers(struct restore *r)
 {
-	return r->n_orphans ? list_numbers(r) : 0;
+	return list_numbers(r);
 }
 
 /* ---- dump ---- */

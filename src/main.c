@@ -31,6 +31,7 @@ static const char usage_text[] =
 	"  -D, --images-dir DIR    where from\n"
 	"  -d, --restore-detached  return when it runs; else wait for it and end as it does\n"
 	"      --pidfile FILE      write its number to FILE\n"
+	"      --pidns             in a pid namespace of its own: no number need be free\n"
 	"      --no-cgroup         leave it in the control groups that restore runs in\n"
 	"both:\n"
 	"  -j, --shell-job         it belongs to a session that is not its own\n"

@@ -22,6 +22,7 @@
 #include "family.h"
 #include "lib/proc.h"
 #include "lib/seize.h"
+#include "pidns.h"
 
 /* ---- reading ---- */
 
@@ -379,7 +380,7 @@ static int make_tasks(struct restore *r)
 	for (const struct kind *const *k = kinds; *k; k++)
 		if ((*k)->ready && (*k)->ready(r))
 			return -1;
-	return catch_all(r);
+	return pidns_root_made(r) ? -1 : catch_all(r);
 }
 
 static int write_pidfile(const struct restore *r)
@@ -429,9 +430,12 @@ int restore_tree(const struct options *opt, int *status)
 	struct restore r = {.opt = opt, .coordinator = getpid(), .tree.fd = -1, .image.dirfd = -1, .shared_fd = -1};
 	seize_begin();
 	int ret = read_image(&r);
+	bool inside = !ret && pidns_needed(opt);
+	if (inside)
+		ret = pidns_enter(&r);
 	if (!ret)
 		ret = move_up(&r) || make_shared(&r) || open_objects(&r) ? -1 : 0;
-	if (!ret) {
+	if (!ret && !inside) {
 		ret = write_pidfile(&r);
 		r.pidfile_written = !ret;
 	}

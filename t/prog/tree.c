@@ -72,10 +72,16 @@ static void list_below(int pid, struct member *list, int *n)
 	}
 }
 
+static int compare_members(const void *a, const void *b)
+{
+	return ((const struct member *)a)->pid - ((const struct member *)b)->pid;
+}
+
 static void take_ready(void)
 {
 	n_members = 0;
 	list_below(getpid(), members, &n_members);
+	qsort(members, (size_t)n_members, sizeof members[0], compare_members);
 	sigchld_at_ready = n_sigchld;
 }
 
@@ -93,6 +99,7 @@ static int check_members(void)
 		int i = 0;
 		n_seen = 0;
 		list_below(getpid(), seen, &n_seen);
+		qsort(seen, (size_t)n_seen, sizeof seen[0], compare_members);
 		while (i < n_members && i < n_seen && same_member(&members[i], &seen[i]))
 			i++;
 		if (i == n_members && i == n_seen)
