@@ -302,4 +302,27 @@ struct rec_range {
 	uint64_t nodes;
 };
 
+enum lock_kind { LOCK_FLOCK = 1, LOCK_POSIX, LOCK_OFD, LOCK_LEASE, LOCK_ASYNC };
+
+/* REC_LOCK, in the core of the process that takes it again. */
+struct rec_lock {
+	struct record_head head;
+	uint32_t fd;
+	uint32_t kind;
+	uint32_t type; /* F_RDLCK, F_WRLCK */
+	uint32_t reserved;
+	uint64_t start, len; /* of POSIX and OFD locks; len 0: to the end. LOCK_ASYNC: the flags, O_ASYNC among them */
+};
+
+/* REC_FD_OWNER: who gets signals for an open file description. */
+struct rec_fd_owner {
+	struct record_head head;
+	uint32_t description;
+	uint32_t type; /* of F_SETOWN_EX */
+	uint32_t pid;
+	uint32_t sig; /* of F_SETSIG */
+	uint32_t uid, euid;
+	uint32_t reserved;
+};
+
 #endif

@@ -44,6 +44,7 @@ enum restorer_step {
 	STEP_LIMITS,
 	STEP_RSEQ,
 	STEP_OTHER,
+	STEP_LOCKS,
 };
 
 struct restorer_map {
@@ -107,6 +108,18 @@ struct restorer_range {
 	uint64_t nodes;
 };
 
+/* fcntl(FD, CMD, ARG), or with the range; CMD -1: flock(FD, ARG). */
+struct restorer_lock {
+	int32_t fd, cmd;
+	uint32_t arg, with_range;
+	struct {
+		int16_t type, whence;
+		int32_t pad;
+		int64_t start, len;
+		int32_t pid, pad2;
+	} range;
+};
+
 struct restorer_limit {
 	uint32_t resource, pad;
 	uint64_t soft, hard;
@@ -135,6 +148,7 @@ struct restorer_args {
 	uint32_t dead_leader, pad; /* the leader is none of `threads`: it makes them and is ended by the coordinator */
 	uint64_t n_ranges, ranges; /* struct restorer_range */
 	uint32_t lock_future, pad_lock;
+	uint64_t n_locks, locks; /* struct restorer_lock */
 };
 
 #endif

@@ -22,6 +22,8 @@ void restore_memory(const struct restorer_args *a);
 void restore_policies(const struct restorer_args *a);
 void restore_guards(const struct restorer_args *a);
 void restore_seals(const struct restorer_args *a);
+/* restorer-locks.c: when nothing is closed any more, for that would end POSIX locks */
+void restore_locks(const struct restorer_args *a);
 /* restorer-thread.c: what belongs to the calling thread alone */
 void restore_thread(const struct restorer_args *a, const struct restorer_thread *t);
 /* What libc has told the kernel of the calling thread, which shall end without a trace in memory. */

@@ -7,7 +7,7 @@
  *   4. moves the vDSO into place, tells the kernel where code, data, stack and brk are
  *   5. signal actions; the process's own pending signals (all are blocked)
  *   6. threads, each with its number; each does for itself what only it can do
- *   7. limits, then the descriptors that are ours are closed
+ *   7. limits, then the descriptors that are ours are closed; locks on those that stay
  *   8. every thread says that it is there, and waits; the coordinator, when all are, sends each through
  *      rt_sigreturn and unmaps the region
  *
@@ -77,6 +77,7 @@ void __export_restorer_main(const struct restorer_args *a)
 		restore_thread(a, &threads[0]);
 	restore_limits(a);
 	check(a, SYS3(__NR_close_range, a->close_from, CLOSE_RANGE_ALL, 0), STEP_FDS, a->close_from);
+	restore_locks(a);
 	arrive(a);
 }
 

@@ -3,7 +3,7 @@
 extern const struct kind namespaces_kind, sharing_kind, cgroup_kind, descriptors_kind, task_kind, threads_kind, signals_kind, limits_kind, files_kind, tty_kind,
 	memory_kind;
 extern const struct kind pipes_kind, events_kind, epoll_kind, pidfd_kind, inotify_kind, mqueue_kind;
-extern const struct kind shmem_kind, ghost_kind, address_space_kind;
+extern const struct kind shmem_kind, ghost_kind, address_space_kind, locks_kind;
 
 /*
  * The order is that of the work. Descriptors come first: what others find by number lies in place by then. Those that
@@ -27,6 +27,7 @@ const struct kind *const kinds[] = {
 	&inotify_kind,
 	&pidfd_kind,
 	&epoll_kind, /* after all that makes what it watches */
+	&locks_kind,
 	&limits_kind,
 	&address_space_kind,
 	&memory_kind,

@@ -261,6 +261,7 @@ static const char *const step_text[] = {
 	[STEP_TIMERS] = "setting timers",
 	[STEP_CREDS] = "setting credentials",
 	[STEP_LIMITS] = "setting a resource limit",
+	[STEP_LOCKS] = "taking a file lock or lease again, which somebody else may hold by now, on descriptor",
 	[STEP_RSEQ] = "registering restartable sequences",
 };
 

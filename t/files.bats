@@ -39,3 +39,24 @@ round_trip() {
 	refused 1 "$PID" "has 1 others" one -- dump -t "$PID" -D "$BATS_TEST_TMPDIR/no"
 	check_target
 }
+
+@test "locks: flock, POSIX, OFD, a lease; only with --file-locks" {
+	start files locks
+	refused 1 "$PID" lock --file-locks -- dump -t "$PID" -D "$BATS_TEST_TMPDIR/no"
+	round_trip --file-locks
+	# Somebody else holds one now.
+	rm -r "$IMG"
+	dump_ok --file-locks
+	exec {fd}<"$HOME_DIR/flock"
+	flock -s "$fd"
+	refused 1 "$PID" lock -- restore -D "$IMG" -d
+	exec {fd}<&-
+	gone "$PID"
+	restore_ok
+	check_target
+}
+
+@test "who is signalled for a descriptor: owner, signal, O_ASYNC" {
+	start files owner
+	round_trip
+}

@@ -142,6 +142,121 @@ static int check_renamed(void)
 	return holds(fd_a, "contents", 0) || link_is(fd_a, "/after") || holds(fd_log, "odd", 0) ? -1 : 0;
 }
 
+/* ---- locks, asked from a process of its own: our own locks do not hinder us ---- */
+
+static int fd_flock, fd_posix, fd_ofd, fd_lease;
+
+static int asked(const char *name, short type, off_t start, off_t len, int cmd)
+{
+	/* which lock of another's would stand in the way: a description of our own, as OFD locks ask */
+	int fd = open(name, O_RDWR | O_CLOEXEC);
+	struct flock l = {.l_type = type, .l_start = start, .l_len = len};
+	if (fd < 0 || fcntl(fd, cmd, &l) < 0)
+		return wrong("%s: %s", name, strerror(errno));
+	close(fd);
+	return l.l_type;
+}
+
+static void lock(int fd, int cmd, short type, off_t start, off_t len)
+{
+	struct flock l = {.l_type = type, .l_start = start, .l_len = len};
+	if (fcntl(fd, cmd, &l))
+		fatal("fcntl");
+}
+
+static void set_up_locks(void)
+{
+	fd_flock = create("flock", 0);
+	fd_posix = create("posix", 0);
+	fd_ofd = create("ofd", 0);
+	int fd = create("lease", 0);
+	close(fd);
+	fd_lease = open("lease", O_RDONLY | O_CLOEXEC);
+	if (flock(fd_flock, LOCK_EX) || fcntl(fd_lease, F_SETLEASE, F_RDLCK))
+		fatal("flock");
+	lock(fd_posix, F_SETLK, F_WRLCK, 10, 20);
+	lock(fd_posix, F_SETLK, F_RDLCK, 1000, 0);
+	lock(fd_ofd, F_OFD_SETLK, F_RDLCK, 5, 5);
+	fd_a = dup(fd_ofd);
+}
+
+/* A POSIX lock ends when its owner closes any descriptor of the file, so another process must ask. */
+static int posix_seen(short type, off_t start, off_t len, short want)
+{
+	pid_t pid = fork();
+	if (!pid) {
+		struct flock l = {.l_type = type, .l_start = start, .l_len = len};
+		_exit(fcntl(fd_posix, F_GETLK, &l) || l.l_type != want || (want != F_UNLCK && l.l_pid != getppid()));
+	}
+	int status;
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return wrong("fork");
+	return status ? wrong("the POSIX lock at %ld is another", (long)start) : 0;
+}
+
+static int check_locks(void)
+{
+	int fd = open("flock", O_RDWR | O_CLOEXEC);
+	if (fd < 0 || !flock(fd, LOCK_SH | LOCK_NB) || errno != EWOULDBLOCK)
+		return wrong("the flock is gone");
+	close(fd);
+	if (flock(fd_flock, LOCK_EX | LOCK_NB))
+		return wrong("the flock is not ours");
+	if (posix_seen(F_RDLCK, 10, 1, F_WRLCK) || posix_seen(F_RDLCK, 9, 1, F_UNLCK) || posix_seen(F_RDLCK, 30, 970, F_UNLCK) ||
+	    posix_seen(F_WRLCK, 1 << 20, 1, F_RDLCK) || posix_seen(F_RDLCK, 1 << 20, 1, F_UNLCK))
+		return -1;
+	if (asked("ofd", F_WRLCK, 9, 1, F_OFD_GETLK) != F_RDLCK || asked("ofd", F_WRLCK, 10, 1, F_OFD_GETLK) != F_UNLCK)
+		return wrong("the OFD lock is another");
+	return fcntl(fd_lease, F_GETLEASE) == F_RDLCK ? 0 : wrong("the lease is gone");
+}
+
+/* ---- who is signalled ---- */
+
+static int fd_owned[2];
+
+static void set_up_owner(void)
+{
+	struct f_owner_ex me = {F_OWNER_TID, (pid_t)syscall(SYS_gettid)};
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGRTMIN + 3);
+	sigaddset(&set, SIGIO);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) || pipe2(fd_owned, O_CLOEXEC) || fcntl(fd_owned[0], F_SETOWN_EX, &me) ||
+	    fcntl(fd_owned[0], F_SETSIG, SIGRTMIN + 3) || fcntl(fd_owned[0], F_SETFL, O_ASYNC | O_NONBLOCK))
+		fatal("a pipe with an owner");
+	fd_a = create("owned", 0);
+	if (fcntl(fd_a, F_SETOWN, -getpgrp()))
+		fatal("F_SETOWN");
+}
+
+static int check_owner(void)
+{
+	struct f_owner_ex o;
+	if (fcntl(fd_owned[0], F_GETOWN_EX, &o) || o.type != F_OWNER_TID || o.pid != (pid_t)syscall(SYS_gettid))
+		return wrong("the owner is %d of type %d", o.pid, o.type);
+	if (fcntl(fd_owned[0], F_GETSIG) != SIGRTMIN + 3 || !(fcntl(fd_owned[0], F_GETFL) & O_ASYNC))
+		return wrong("the signal is %d, the flags %#o", fcntl(fd_owned[0], F_GETSIG), fcntl(fd_owned[0], F_GETFL));
+	if (fcntl(fd_a, F_GETOWN_EX, &o) || o.type != F_OWNER_PGRP || o.pid != getpgrp())
+		return wrong("the file's owner is %d of type %d", o.pid, o.type);
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGRTMIN + 3);
+	struct timespec t = {60, 0};
+	char c;
+	siginfo_t info;
+	if (write(fd_owned[1], "x", 1) != 1)
+		return wrong("the pipe");
+	int sig;
+	while ((sig = sigtimedwait(&set, &info, &t)) < 0 && errno == EINTR)
+		;
+	if (sig < 0 || info.si_fd != fd_owned[0] || read(fd_owned[0], &c, 1) != 1)
+		return wrong("no signal comes for the pipe");
+	t.tv_sec = 0;
+	while (sigtimedwait(&set, NULL, &t) >= 0)
+		;
+	return 0;
+}
+
 /* ---- what is refused ---- */
 
 static int check_nothing(void)
@@ -169,6 +284,8 @@ static const struct {
 } cases[] = {
 	{"removed", set_up_removed, check_removed},
 	{"renamed", set_up_renamed, check_renamed},
+	{"locks", set_up_locks, check_locks},
+	{"owner", set_up_owner, check_owner},
 	{"directory", set_up_directory, check_nothing},
 	{"linked", set_up_linked, check_nothing},
 };
