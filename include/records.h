@@ -229,6 +229,67 @@ struct rec_rlimits {
 	} limit[16];
 };
 
+/* setitimer(2)'s three: what is left, and the interval; 0, 0: not armed */
+struct rec_itimers {
+	struct record_head head;
+	struct {
+		uint64_t value_us, interval_us;
+	} timer[3];
+};
+
+struct rec_posix_timer {
+	struct record_head head;
+	int32_t id;
+	int32_t clock;
+	uint32_t notify; /* sigevent(3)'s sigev_notify, SIGEV_THREAD_ID included */
+	uint32_t signo;
+	int32_t tid; /* of SIGEV_THREAD_ID */
+	uint32_t overrun; /* told, not put back: the kernel has no way to */
+	uint64_t sival;
+	uint64_t value_ns, interval_ns;
+};
+
+/* One a thread. tail: its n_groups supplementary groups, uint32_t */
+struct rec_creds {
+	struct record_head head;
+	uint32_t tid;
+	uint32_t uid[4], gid[4]; /* real, effective, saved, of the file system */
+	uint32_t n_groups;
+	uint32_t securebits;
+	uint32_t no_new_privs;
+	uint64_t cap[5]; /* inheritable, permitted, effective, bounding, ambient */
+};
+
+enum sched_record_flags {
+	SCHED_REC_IO_FLUSHER = 1,
+	SCHED_REC_ALL_CPUS = 2, /* every CPU of the machine: no mask */
+};
+
+/* One a thread. tail: sched_setaffinity(2)'s mask */
+struct rec_sched {
+	struct record_head head;
+	uint32_t tid;
+	uint32_t policy;
+	uint64_t sched_flags; /* of sched_setattr(2) */
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime, deadline, period;
+	uint32_t util_min, util_max;
+	uint32_t ioprio;
+	uint32_t flags; /* enum sched_record_flags */
+	uint64_t timerslack;
+	uint32_t spec_store, spec_indirect; /* PR_SPEC_* to set, 0: as it comes */
+};
+
+/* prctl(2)'s of a process as a whole */
+struct rec_prctl {
+	struct record_head head;
+	uint32_t dumpable;
+	uint32_t child_subreaper;
+	uint32_t thp_disable;
+	uint32_t mdwe;
+};
+
 /*
  * What every open file description's record begins with. Ids count from 1 and are unique in an image.
  */

@@ -43,6 +43,9 @@ enum restorer_step {
 	STEP_CREDS,
 	STEP_LIMITS,
 	STEP_RSEQ,
+	STEP_SCHED,
+	STEP_SECCOMP,
+	STEP_PRCTL,
 	STEP_OTHER,
 	STEP_LOCKS,
 };
@@ -86,6 +89,63 @@ struct restorer_thread {
 	uint32_t n_pending;
 	uint64_t pending; /* siginfo_t array */
 	char comm[16];
+	uint64_t creds;	  /* struct restorer_creds, 0: as they are */
+	uint64_t sched;	  /* struct restorer_sched, 0: as it is */
+	uint32_t last;	  /* __export_restorer_last has something to do for it */
+	uint32_t suspend; /* ... which a seccomp filter must not see */
+	uint64_t n_filters, filters; /* struct restorer_filter */
+};
+
+enum creds_todo {
+	CREDS_GROUPS = 1,
+	CREDS_IDS = 2,
+	CREDS_CAPS = 4,
+	CREDS_BITS = 8,
+	CREDS_NO_NEW_PRIVS = 16,
+};
+
+struct restorer_creds {
+	uint32_t todo; /* enum creds_todo: what differs from criu-lite's own */
+	uint32_t uid[4], gid[4];
+	uint32_t n_groups;
+	uint64_t groups; /* uint32_t */
+	uint32_t securebits, pad;
+	uint64_t cap[5]; /* as struct rec_creds has them */
+	uint64_t drop;	 /* of the bounding set */
+};
+
+enum sched_todo {
+	SCHED_ATTR = 1,
+	SCHED_AFFINITY = 2,
+	SCHED_IOPRIO = 4,
+	SCHED_SLACK = 8,
+	SCHED_FLUSHER = 16,
+};
+
+struct restorer_sched {
+	uint32_t todo; /* enum sched_todo */
+	uint32_t ioprio;
+	uint64_t attr; /* struct sched_attr */
+	uint64_t mask, mask_len;
+	uint64_t timerslack;
+	uint32_t io_flusher;
+	uint32_t spec_store, spec_indirect, pad;
+};
+
+struct restorer_filter {
+	uint32_t flags; /* of seccomp(2) */
+	uint16_t len;
+	uint16_t pad;
+	uint64_t code; /* struct sock_filter */
+};
+
+struct restorer_timer {
+	int32_t id, clock;
+	uint32_t notify, signo;
+	int32_t tid;
+	uint32_t pad;
+	uint64_t sival;
+	uint64_t value_ns, interval_ns;
 };
 
 struct restorer_sigaction {
@@ -149,6 +209,9 @@ struct restorer_args {
 	uint64_t n_ranges, ranges; /* struct restorer_range */
 	uint32_t lock_future, pad_lock;
 	uint64_t n_locks, locks; /* struct restorer_lock */
+	uint64_t n_timers, timers; /* struct restorer_timer */
+	uint64_t itimers;	   /* struct itimerval[3], 0: none is armed */
+	uint32_t dumpable, child_subreaper;
 };
 
 #endif

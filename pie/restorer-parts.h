@@ -4,6 +4,8 @@
 #ifndef CRL_PIE_RESTORER_H
 #define CRL_PIE_RESTORER_H
 
+#include <stdbool.h>
+
 #include "pie.h"
 #include "records.h"
 #include "restorer.h"
@@ -32,5 +34,11 @@ void forget_thread(const struct restorer_args *a);
 void make_threads(const struct restorer_args *a);
 /* Counts the calling thread in and waits for ever: the coordinator takes it from there. */
 void arrive(const struct restorer_args *a) __attribute__((noreturn));
+
+/* The rest for the calling thread, or for the process: called by restorer-last.c */
+void restore_sched(const struct restorer_args *a, const struct restorer_thread *t);
+void restore_seccomp(const struct restorer_args *a, const struct restorer_thread *t);
+void restore_creds(const struct restorer_args *a, const struct restorer_thread *t);
+void restore_timers(const struct restorer_args *a);
 
 #endif

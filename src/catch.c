@@ -12,8 +12,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
-#include <sys/uio.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -27,6 +27,8 @@
 struct caught {
 	struct rtask *task;
 	uint64_t frame;
+	uint64_t stack, thread; /* for its last call of the restorer, and its argument */
+	bool last, suspend;	/* as struct restorer_thread has them */
 	pid_t tid;
 };
 
@@ -42,7 +44,9 @@ static int read_frames(struct restore *r, struct rtask *t, struct caught *c)
 	if (process_vm_readv(c->tid, &here, 1, &there, 1, 0) != (ssize_t)here.iov_len)
 		return fail_errno("pid %u: reading its restorer's plan", t->proc.pid);
 	for (size_t i = 0; i < n; i++)
-		c[i].frame = threads[i].frame;
+		c[i] = (struct caught){.task = c[i].task, .tid = c[i].tid, .frame = threads[i].frame, .stack = threads[i].stack,
+				       .last = threads[i].last, .suspend = threads[i].suspend,
+				       .thread = r->regions[t - r->tasks].threads + i * sizeof *threads};
 	return 0;
 }
 
@@ -83,6 +87,37 @@ static int seize_all(struct caught *c, size_t n)
 		if (seize_wait_stopped(c[i].tid, -1, &group))
 			return fail("thread %d died while it was restored", c[i].tid);
 	}
+	return 0;
+}
+
+/* From here on no seccomp filter is asked, neither about the thread's calls nor about ours, until we let it go. */
+static int suspend_seccomp(const struct caught *c)
+{
+	unsigned long options = PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD | PTRACE_O_SUSPEND_SECCOMP;
+	if (ptrace(PTRACE_SETOPTIONS, c->tid, 0, options) == 0)
+		return 0;
+	return fail_errno("it has a seccomp filter, which must be suspended while it is restored: this needs CAP_SYS_ADMIN in the "
+			  "first user namespace, and a criu-lite without a filter of its own");
+}
+
+/* Through what the restorer does last for the thread, and the rt_sigreturn at its end. */
+static int through_last(struct restore *r, struct caught *c)
+{
+	struct user_regs_struct regs;
+	const struct region *region = &r->regions[c->task - r->tasks];
+	if ((c->suspend && suspend_seccomp(c)) || seize_get_regs(c->tid, &regs))
+		return -1;
+	regs.rip = region->start + restorer_blob_offset____export_restorer_last;
+	regs.rdi = region->args;
+	regs.rsi = c->thread;
+	regs.rsp = c->stack - 64 - 8; /* as after a call */
+	regs.orig_rax = -1;
+	if (seize_set_regs(c->tid, &regs))
+		return -1;
+	do
+		if (seize_to_syscall(c->tid) || seize_get_regs(c->tid, &regs) || seize_to_syscall(c->tid))
+			return r->shared->failed ? restore_take_failure(r) : -1;
+	while (regs.orig_rax != SYS_rt_sigreturn);
 	return 0;
 }
 
@@ -201,8 +236,8 @@ int catch_all(struct restore *r)
 	if (list_threads(r, &c, &n) || seize_all(c, n))
 		return -1;
 	for (size_t i = 0; i < n; i++)
-		if (through_sigreturn(r, &c[i]))
-			return fail_within("pid %u: rt_sigreturn of thread %d", c[i].task->proc.pid, c[i].tid);
+		if (c[i].last ? through_last(r, &c[i]) : through_sigreturn(r, &c[i]))
+			return fail_within("pid %u: the end of restoring thread %d", c[i].task->proc.pid, c[i].tid);
 	for (size_t i = 0; i < r->n; i++)
 		if (r->tasks[i].proc.state == PROCESS_DEAD_LEADER && end_leader(r, &r->tasks[i]))
 			return -1;

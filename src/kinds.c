@@ -4,6 +4,7 @@ extern const struct kind namespaces_kind, sharing_kind, cgroup_kind, descriptors
 	memory_kind;
 extern const struct kind pipes_kind, events_kind, epoll_kind, pidfd_kind, inotify_kind, mqueue_kind;
 extern const struct kind shmem_kind, ghost_kind, address_space_kind, locks_kind;
+extern const struct kind timers_kind, creds_kind, sched_kind, prctl_kind, seccomp_kind;
 
 /*
  * The order is that of the work. Descriptors come first: what others find by number lies in place by then. Those that
@@ -28,6 +29,11 @@ const struct kind *const kinds[] = {
 	&pidfd_kind,
 	&epoll_kind, /* after all that makes what it watches */
 	&locks_kind,
+	&timers_kind,
+	&sched_kind,
+	&prctl_kind,
+	&seccomp_kind,
+	&creds_kind,
 	&limits_kind,
 	&address_space_kind,
 	&memory_kind,

@@ -99,6 +99,7 @@ struct rtask {
 struct region {
 	uint64_t start, len;
 	uint64_t threads; /* its struct restorer_thread array */
+	uint64_t args;	  /* its struct restorer_args */
 };
 
 struct restore {

@@ -227,7 +227,7 @@ static int become_target(struct restore *r, struct rtask *t)
 	for (const struct kind *const *k = kinds; *k; k++)
 		if ((*k)->plan && (*k)->plan(r, t, &plan))
 			return -1;
-	r->regions[t - r->tasks] = (struct region){plan.region, plan.len, plan.args->threads};
+	r->regions[t - r->tasks] = (struct region){plan.region, plan.len, plan.args->threads, (uintptr_t)plan.args};
 	plan_enter(&plan);
 }
 

@@ -260,13 +260,16 @@ static const char *const step_text[] = {
 	[STEP_PENDING] = "queueing a pending signal",
 	[STEP_TIMERS] = "setting timers",
 	[STEP_CREDS] = "setting credentials",
+	[STEP_SCHED] = "setting scheduling",
+	[STEP_SECCOMP] = "putting a seccomp filter back",
+	[STEP_PRCTL] = "setting a property of the process (prctl)",
 	[STEP_LIMITS] = "setting a resource limit",
 	[STEP_LOCKS] = "taking a file lock or lease again, which somebody else may hold by now, on descriptor",
 	[STEP_RSEQ] = "registering restartable sequences",
 };
 
 /* What a task has left in the shared page becomes the error. */
-static int take_failure(struct restore *r)
+int restore_take_failure(struct restore *r)
 {
 	struct shared *s = r->shared;
 	if (s->text_len) {
@@ -303,7 +306,7 @@ static int wait_arrived(struct restore *r, uint32_t n)
 	for (;;) {
 		uint32_t now = __atomic_load_n(&s->arrived, __ATOMIC_SEQ_CST);
 		if (__atomic_load_n(&s->failed, __ATOMIC_SEQ_CST))
-			return take_failure(r);
+			return restore_take_failure(r);
 		if (now >= n)
 			return 0;
 		struct timespec t = {0, 100000000};

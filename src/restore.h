@@ -17,6 +17,9 @@ void task_main(struct restore *r, struct rtask *t) __attribute__((noreturn));
 /* clone3 with T's number; 0 in the child, -1 with the error set. */
 pid_t task_fork(struct rtask *t);
 
+/* What a task has left in the shared page becomes the error. */
+int restore_take_failure(struct restore *r);
+
 /* catch.c: all processes are there, and wait: from now on they die with us. */
 int catch_leaders(struct restore *r);
 /* catch.c: every task stands in its restorer: takes each thread through rt_sigreturn and lets all go. */

@@ -28,6 +28,8 @@ struct thread {
 		uint64_t altstack_size;
 		uint64_t tid_address;
 		uint32_t pdeath_signal;
+		uint32_t securebits;
+		uint64_t timerslack;
 	} own;
 };
 
@@ -55,6 +57,7 @@ struct process {
 	int mem; /* /proc/PID/mem */
 	struct maps maps;
 	char *status; /* /proc/PID/status */
+	uint64_t pending; /* signals of which the image has at least one, of any queue */
 	uint64_t trampoline; /* in its vDSO's padding */
 	uint64_t frame; /* room for one signal frame, in unused stack: of one thread at a time */
 	struct parasite parasite;

@@ -63,6 +63,8 @@ static int collect_queue(struct process *p, pid_t tid)
 		if (!bigger)
 			return -1;
 		all = bigger;
+		for (long i = 0; i < got; i++)
+			p->pending |= 1ull << ((info[i].si_signo - 1) & 63);
 		memcpy(all + n, info, got * sizeof *info);
 		n += got;
 	}

@@ -169,11 +169,12 @@ int inject_measure(struct process *p, struct thread *t)
 	struct user_regs_struct r = t->regs;
 	uint64_t answer = p->frame - SLOT_HEAD + sizeof slot_mark;
 	r.rbx = answer;
-	if (send_to(p, t, trampoline_at(p, trampoline_measure), &r) || run_calls(t, 3) || put_back(t))
+	if (send_to(p, t, trampoline_at(p, trampoline_measure), &r) || run_calls(t, 5) || put_back(t))
 		return -1;
 	_Static_assert(offsetof(struct thread, own.tid_address) - offsetof(struct thread, own) == 24, "as the trampoline writes it");
 	_Static_assert(offsetof(struct thread, own.pdeath_signal) - offsetof(struct thread, own) == 32, "as the trampoline writes it");
-	return read_mem(p, answer, &t->own, 36);
+	_Static_assert(sizeof t->own == 48 && SLOT_HEAD >= sizeof slot_mark + sizeof t->own, "room before the frame");
+	return read_mem(p, answer, &t->own, sizeof t->own);
 }
 
 /* Takes our end of the parasite's socketpair: it is stopped at the close of it. */
