@@ -319,6 +319,7 @@ enum object_kind {
 	OBJECT_ANON = 1, /* memory shared by MAP_SHARED | MAP_ANONYMOUS or /dev/zero */
 	OBJECT_MEMFD,
 	OBJECT_FILE, /* a file that was removed */
+	OBJECT_SYSV,
 };
 
 /*
@@ -335,6 +336,8 @@ struct rec_object {
 	uint32_t seals;
 	uint32_t n_extents;
 	uint32_t noreserve;
+	int32_t shmid, shm_key;
+	uint32_t shm_mode, shm_uid, shm_gid, reserved;
 };
 struct rec_extent {
 	uint64_t offset, len; /* ascending; the bytes lie one behind the other in the contents */

@@ -13,6 +13,7 @@ enum {
 	PR_SET_MM_MAP_ = 14,
 	PR_SET_VMA_ = 0x53564d41,
 	MLOCK_ONFAULT_ = 1,
+	SHM_RDONLY_ = 010000,
 };
 #define TASK_TOP   0x7ffffffff000ul
 #define SUM_BLOCK_ (1ul << 20)
@@ -28,7 +29,11 @@ static void move_vdso(const struct restorer_args *a, int back)
 
 static void map_one(const struct restorer_args *a, const struct restorer_map *m)
 {
-	long at = SYS6(__NR_mmap, m->start, m->len, m->first_prot, m->map_flags | MAP_FIXED_NOREPLACE_, m->fd, m->offset);
+	long at = m->start;
+	if (!(m->vma_flags & VMA_SYSV))
+		at = SYS6(__NR_mmap, m->start, m->len, m->first_prot, m->map_flags | MAP_FIXED_NOREPLACE_, m->fd, m->offset);
+	else if (!m->offset) /* attached as a whole: what follows with an offset is a part of it */
+		at = SYS3(__NR_shmat, m->fd, m->start, m->vma_flags & VMA_FILE_WRITABLE ? 0 : SHM_RDONLY_);
 	check(a, at, STEP_MAP, m->start);
 	if ((uint64_t)at != m->start)
 		restorer_fail(a, STEP_MAP, -EEXIST, m->start);

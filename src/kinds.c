@@ -3,8 +3,8 @@
 extern const struct kind namespaces_kind, sharing_kind, cgroup_kind, descriptors_kind, task_kind, threads_kind, signals_kind, limits_kind, files_kind, tty_kind,
 	memory_kind;
 extern const struct kind pipes_kind, events_kind, epoll_kind, pidfd_kind, inotify_kind, mqueue_kind;
-extern const struct kind shmem_kind, ghost_kind, address_space_kind, locks_kind;
 extern const struct kind timers_kind, creds_kind, sched_kind, prctl_kind, seccomp_kind;
+extern const struct kind shmem_kind, ghost_kind, address_space_kind, locks_kind, sysv_shm_kind;
 
 /*
  * The order is that of the work. Descriptors come first: what others find by number lies in place by then. Those that
@@ -20,6 +20,7 @@ const struct kind *const kinds[] = {
 	&signals_kind,
 	&mqueue_kind, /* regular files to stat(2): before files */
 	&shmem_kind,
+	&sysv_shm_kind,
 	&ghost_kind,
 	&files_kind,
 	&tty_kind,

@@ -335,13 +335,13 @@ int object_open_file(struct restore *r, const struct record *rec, uint32_t *id)
 
 void print_object(struct json *j, const struct image_file *f, const struct record *rec)
 {
-	static const char *const kind[] = {"?", "anonymous", "memfd", "file"};
+	static const char *const kind[] = {"?", "anonymous", "memfd", "file", "sysv"};
 	struct rec_object o;
 	if (json_record(j, f, rec, &o, sizeof o) < 0)
 		return;
 	size_t pos = (size_t)o.n_extents * sizeof(struct rec_extent);
 	json_uint(j, "id", o.id);
-	json_string(j, "kind", kind[o.kind < 4 ? o.kind : 0]);
+	json_string(j, "kind", kind[o.kind < 5 ? o.kind : 0]);
 	const char *name = json_tail_string(j, f, rec, &pos);
 	if (!name)
 		return;

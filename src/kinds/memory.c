@@ -57,8 +57,6 @@ static int check_vma(const struct process *p, const struct vma *v)
 	if (strncmp(v->name, "/[aio]", 6) == 0)
 		return refuse_vma(p, v, "is a ring of asynchronous I/O (io_setup), which cannot be dumped");
 	if (v->kind == VMA_FILE_SHARED || v->kind == VMA_FILE_PRIVATE) {
-		if (strncmp(v->name, "/SYSV", 5) == 0)
-			return refuse_vma(p, v, "is System V shared memory, whose number cannot be given to another: end its use with shmdt");
 		if (v->name[0] != '/' || strncmp(v->name, "/memfd:", 7) == 0)
 			return refuse_vma(p, v, "is of an object that cannot be dumped");
 		if (v->deleted)
@@ -429,6 +427,15 @@ static int plan_vma(struct restore *r, struct rtask *t, struct plan *plan, const
 		if (!name)
 			return -1;
 		m->name = (uintptr_t)strcpy(name, path);
+	}
+	if (v.flags & VMA_SYSV) {
+		struct rec_object o;
+		const char *name;
+		if (opened_fd(r, v.object) < 0 || object_get(r, r->opened[v.object - 1].record, &o, &name))
+			return -1;
+		m->fd = o.shmid;
+		m->first_prot = PROT_READ | (v.flags & VMA_FILE_WRITABLE ? PROT_WRITE : 0);
+		return 1;
 	}
 	if (v.object) {
 		m->fd = open_object(r, &v, plan, last);

@@ -517,6 +517,56 @@ static int check_huge(void)
 	return 0;
 }
 
+/* ---- System V shared memory: one that lives on, one that was removed while in use, read-only too ---- */
+
+static int sysv_kept, sysv_removed;
+static char *sysv_at[3];
+
+static void remove_kept(void)
+{
+	shmctl(sysv_kept, IPC_RMID, NULL);
+}
+
+static void set_up_sysv(void)
+{
+	struct shmid_ds ds;
+	sysv_kept = shmget(getpid() << 8, 5 * PAGE + 100, IPC_CREAT | IPC_EXCL | 0640);
+	sysv_removed = shmget(IPC_PRIVATE, 4 * PAGE, IPC_CREAT | 0600);
+	if (sysv_kept < 0 || sysv_removed < 0)
+		fatal("shmget");
+	atexit(remove_kept);
+	sysv_at[0] = shmat(sysv_kept, NULL, 0);
+	sysv_at[1] = shmat(sysv_kept, NULL, SHM_RDONLY);
+	sysv_at[2] = shmat(sysv_removed, NULL, 0);
+	if (sysv_at[0] == (char *)-1 || sysv_at[1] == (char *)-1 || sysv_at[2] == (char *)-1 ||
+	    shmctl(sysv_removed, IPC_RMID, NULL) || shmctl(sysv_kept, IPC_STAT, &ds))
+		fatal("shmat");
+	put(sysv_at[0] + PAGE, 2, 110);
+	put(sysv_at[2], 4, 111);
+	if (mprotect(sysv_at[2] + PAGE, PAGE, PROT_READ))
+		fatal("mprotect");
+}
+
+static int check_sysv(void)
+{
+	struct shmid_ds ds;
+	static char n;
+	if (shmctl(sysv_kept, IPC_STAT, &ds) || ds.shm_nattch != 2 || ds.shm_segsz != 5 * PAGE + 100 ||
+	    (ds.shm_perm.mode & 07777) != 0640 || ds.shm_perm.__key != getpid() << 8)
+		return wrong("segment %d: %ld attached, %lu bytes, mode %o, key %#x", sysv_kept, (long)ds.shm_nattch,
+			     (unsigned long)ds.shm_segsz, ds.shm_perm.mode, ds.shm_perm.__key);
+	if (shmctl(sysv_removed, IPC_STAT, &ds) || !(ds.shm_perm.mode & SHM_DEST) || ds.shm_nattch != 3) /* mprotect made three mappings of one */
+		return wrong("segment %d will not go with its last user", sysv_removed);
+	if (holds("sysv", sysv_at[1] + PAGE, 2, 110) || holds("removed sysv", sysv_at[2], 4, 111) || is_zero("sysv", sysv_at[0] + 4 * PAGE))
+		return -1;
+	sysv_at[0][7] = ++n;
+	if (sysv_at[1][7] != n)
+		return wrong("two attachments are of two segments");
+	if (has_flag(sysv_at[1], "mw") || !strstr(smaps_field(sysv_at[2] + PAGE, ""), "r--s"))
+		return wrong("the protection is another");
+	return 0;
+}
+
 /* ---- what is refused ---- */
 
 static int check_nothing(void)
@@ -531,13 +581,6 @@ static void set_up_aio(void)
 		say("no io_setup");
 		_exit(0);
 	}
-}
-
-static void set_up_sysv(void)
-{
-	int id = shmget(IPC_PRIVATE, PAGE, IPC_CREAT | 0600);
-	if (id < 0 || shmat(id, NULL, 0) == (void *)-1 || shmctl(id, IPC_RMID, NULL))
-		fatal("shmget");
 }
 
 static void set_up_uffd(void)
@@ -569,7 +612,7 @@ static const struct {
 	{"limit", set_up_limit, check_limit},
 	{"huge", set_up_huge, check_huge},
 	{"aio", set_up_aio, check_nothing},
-	{"sysv", set_up_sysv, check_nothing},
+	{"sysv", set_up_sysv, check_sysv},
 	{"uffd", set_up_uffd, check_nothing},
 };
 
