@@ -5,7 +5,7 @@
 #include "pie.h"
 #include "protocol.h"
 
-enum { AF_UNIX_ = 1, SOCK_SEQPACKET_ = 5, SOCK_CLOEXEC_ = 02000000, MSG_NOSIGNAL_ = 0x4000, SOL_SOCKET_ = 1, SCM_RIGHTS_ = 1 };
+enum { AF_UNIX_ = 1, SOCK_SEQPACKET_ = 5, SOCK_CLOEXEC_ = 02000000, MSG_NOSIGNAL_ = 0x4000, SOL_SOCKET_ = 1, SCM_RIGHTS_ = 1, SO_PEEK_OFF_ = 42 };
 
 struct pie_iovec {
 	void *base;
@@ -32,6 +32,22 @@ int __export_parasite_socks[2] __attribute__((visibility("hidden")));
 static int kept[BATCH_FDS];
 static unsigned n_kept;
 
+/* The socket whose SO_PEEK_OFF the dumper has had set: what it does not take back itself, we do when it is gone. */
+static int peeked = -1;
+
+/* What a call leaves that would outlive us. */
+static void take_note(const struct batch_call *c, const uint64_t *a)
+{
+	if (c->nr == __NR_setsockopt && a[1] == SOL_SOCKET_ && a[2] == SO_PEEK_OFF_ && c->ret == 0)
+		peeked = *(const int *)a[3] >= 0 ? (int)a[0] : -1;
+	if (c->nr == __NR_close)
+		for (unsigned i = 0; i < n_kept; i++)
+			if (kept[i] == (int)a[0]) {
+				kept[i] = kept[--n_kept];
+				break;
+			}
+}
+
 static void run_batch(struct batch *b)
 {
 	for (unsigned i = 0; i < b->n && i < BATCH_CALLS; i++) {
@@ -40,6 +56,7 @@ static void run_batch(struct batch *b)
 		for (int k = 0; k < 6; k++)
 			a[k] = c->data_args & 1u << k ? (uint64_t)b->data + c->args[k] : c->args[k];
 		c->ret = pie_syscall(c->nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+		take_note(c, a);
 	}
 }
 
@@ -81,6 +98,9 @@ int parasite_main(void)
 		if (SYS6(__NR_sendto, socks[0], &word, sizeof word, MSG_NOSIGNAL_, 0, 0) < 0)
 			break;
 	}
+	const int off = -1;
+	if (peeked >= 0)
+		SYS5(__NR_setsockopt, peeked, SOL_SOCKET_, SO_PEEK_OFF_, &off, sizeof off);
 	for (unsigned i = 0; i < n_kept; i++)
 		SYS1(__NR_close, kept[i]);
 	return socks[0];

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "lib/proc.h"
+#include "kinds/unix.h"
 #include "plan.h"
 
 /* ---- dump ---- */
@@ -40,6 +41,17 @@ int copy_fd(const struct fd_entry *f)
 	return fd >= 0 ? fd : fail_errno("pid %d (%s) fd %d cannot be looked at", f->process->pid, f->process->comm, f->fd);
 }
 
+int add_fd_entry(struct dump *d, struct process *p, int fd, bool in_flight)
+{
+	struct fd_entry *bigger = grow_array(d->fds, &d->cap_fds, d->n_fds + 1, sizeof *d->fds);
+	if (!bigger)
+		return -1;
+	d->fds = bigger;
+	struct fd_entry *f = &d->fds[d->n_fds++];
+	*f = (struct fd_entry){.process = p, .fd = fd, .in_flight = in_flight};
+	return describe_fd(f) ? fail_within("pid %d (%s) fd %d", p->pid, p->comm, fd) : 0;
+}
+
 static int descriptors_collect(struct dump *d, struct process *p)
 {
 	char path[64];
@@ -48,18 +60,9 @@ static int descriptors_collect(struct dump *d, struct process *p)
 	snprintf(path, sizeof path, "/proc/%d/fd", p->host->tid);
 	if (proc_list_numbers(path, &fds, &n))
 		return -1;
-	struct fd_entry *bigger = grow_array(d->fds, &d->cap_fds, d->n_fds + n, sizeof *d->fds);
-	if (!bigger && n)
-		return -1;
-	d->fds = bigger;
-	for (size_t i = 0; i < n; i++) {
-		if (fds[i] == p->parasite.their_sock)
-			continue;
-		struct fd_entry *f = &d->fds[d->n_fds++];
-		*f = (struct fd_entry){.process = p, .fd = fds[i]};
-		if (describe_fd(f))
-			return fail_within("pid %d (%s) fd %d", p->pid, p->comm, fds[i]);
-	}
+	for (size_t i = 0; i < n; i++)
+		if (fds[i] != p->parasite.their_sock && add_fd_entry(d, p, fds[i], false))
+			return -1;
 	return 0;
 }
 
