@@ -95,9 +95,12 @@ int object_open_vma(const struct process *p, const struct vma *v)
 	char path[96];
 	snprintf(path, sizeof path, "/proc/%d/map_files/%lx-%lx", p->host->tid, v->start, v->end);
 	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0 && (errno == EPERM || errno == EACCES))
-		return fail("pid %d (%s) maps %s at %#lx, which no path leads to: reading it needs CAP_CHECKPOINT_RESTORE; run as root",
-			    p->pid, p->comm, v->name, v->start);
+	if (fd < 0 && (errno == EPERM || errno == EACCES)) {
+		fail("pid %d (%s) maps %s at %#lx, which no path leads to: reading it needs CAP_CHECKPOINT_RESTORE; run as root",
+		     p->pid, p->comm, v->name, v->start);
+		the_error.code = EPERM;
+		return -1;
+	}
 	return fd >= 0 ? fd : fail_errno("pid %d (%s): %s, mapped at %#lx", p->pid, p->comm, v->name, v->start);
 }
 

@@ -113,3 +113,21 @@ start_or_skip() {
 		end_target
 	done
 }
+
+@test "an ordinary user's shared memory is dumped by that user" {
+	local as=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+	[[ $(id -u) == 0 ]] && command -v setpriv >/dev/null || skip "needs root and setpriv"
+	# bats' own directories are root's alone
+	chmod o+x "$BATS_RUN_TMPDIR" "${BATS_TEST_TMPDIR%/*}" "$BATS_TEST_TMPDIR"
+	"${as[@]}" test -x "$CRIU_LITE" -a -x "$PROGS/memory" -a -x "$BATS_TEST_TMPDIR" || skip "not to be reached by nobody"
+	start "$(command -v setpriv)" "${as[@]:1}" "$PROGS/memory" shared
+	check_target
+	IMG=$BATS_TEST_TMPDIR/img
+	mkdir "$IMG"
+	chown 65534:65534 "$IMG"
+	env "$MARK" "$PROGS/reaper" "${as[@]}" "$CRIU_LITE" dump -t "$PID" -D "$IMG"
+	gone "$PID"
+	(($(du -sm "$IMG" | cut -f1) < 20)) || fail "the image takes $(du -sh "$IMG")"
+	restore_ok
+	check_target
+}

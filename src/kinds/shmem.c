@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -79,6 +80,75 @@ static uint32_t memory_kind_of(const struct vma *v)
 	return 0;
 }
 
+/*
+ * Without the privilege to open what is mapped: its pages as the mappings show them, copied to a memfd. mincore(2) in the
+ * target tells which are there: reading the others would make them.
+ */
+#define PAGES_AT_ONCE 30000
+
+static int copy_run(const struct process *p, int fd, uint64_t at, uint64_t len, uint64_t offset)
+{
+	static char buf[1 << 20];
+	for (uint64_t done = 0; done < len;) {
+		size_t n = len - done < sizeof buf ? len - done : sizeof buf;
+		if (pread(p->mem, buf, n, at + done) != (ssize_t)n)
+			return fail_errno("reading the memory of pid %d (%s) at %#lx", p->pid, p->comm, at + done);
+		if (pwrite(fd, buf, n, offset + done) != (ssize_t)n)
+			return fail_errno("copying shared memory");
+		done += n;
+	}
+	return 0;
+}
+
+static int copy_pages(struct process *p, const struct vma *v, int fd)
+{
+	for (uint64_t at = v->start; at < v->end;) {
+		size_t n = (v->end - at) / 4096 < PAGES_AT_ONCE ? (v->end - at) / 4096 : PAGES_AT_ONCE;
+		batch_begin();
+		long vec = batch_room(n);
+		int i = vec < 0 ? -1 : batch_add(1 << 2, SYS_mincore, at, n * 4096, vec, 0, 0, 0);
+		if (i < 0 || parasite_run(p))
+			return -1;
+		if (batch_result(i) < 0) {
+			errno = -batch_result(i);
+			return fail_errno("pid %d (%s): mincore at %#lx", p->pid, p->comm, at);
+		}
+		autofree unsigned char *there = alloc_zeroed(n, 1);
+		if (!there)
+			return -1;
+		memcpy(there, batch_data(vec), n);
+		for (size_t from = 0, to; from < n; from = to) {
+			for (to = from; to < n && (there[to] & 1) == (there[from] & 1);)
+				to++;
+			if (there[from] & 1 && copy_run(p, fd, at + from * 4096, (to - from) * 4096, v->offset + at - v->start + from * 4096))
+				return -1;
+		}
+		at += n * 4096;
+	}
+	return 0;
+}
+
+static int copy_object(struct dump *d, const struct vma *of)
+{
+	int fd = memfd_create("copy", MFD_CLOEXEC);
+	uint64_t size = 0;
+	if (fd < 0)
+		return fail_errno("a memfd");
+	for (size_t i = 0; i < d->n; i++)
+		for (size_t k = 0; k < d->procs[i].maps.n; k++) {
+			const struct vma *v = &d->procs[i].maps.vma[k];
+			if (v->ino != of->ino || v->dev_major != of->dev_major || v->dev_minor != of->dev_minor)
+				continue;
+			uint64_t end = v->offset + (v->end - v->start);
+			size = end > size ? end : size;
+			if (ftruncate(fd, size) || copy_pages(&d->procs[i], v, fd)) {
+				close(fd);
+				return -1;
+			}
+		}
+	return fd;
+}
+
 static int take_vma(struct dump *d, struct process *p, struct vma *v)
 {
 	uint32_t kind = memory_kind_of(v);
@@ -88,7 +158,7 @@ static int take_vma(struct dump *d, struct process *p, struct vma *v)
 	v->object = object_find(d, dev, v->ino);
 	if (!v->object) {
 		autoclose int fd = object_open_vma(p, v);
-		if (fd < 0)
+		if (fd < 0 && (kind != OBJECT_ANON || the_error.code != EPERM || (fd = copy_object(d, v)) < 0))
 			return -1;
 		v->object = save_memory(d, kind, fd, v->name + (kind == OBJECT_MEMFD ? strlen(memfd) : 0),
 					v->flags & VMA_NORESERVE);
