@@ -60,3 +60,19 @@ round_trip() {
 	start files owner
 	round_trip
 }
+
+@test "a program whose file was removed, or put in its place by another" {
+	cp "$PROGS/files" "$BATS_TEST_TMPDIR/program"
+	start "$BATS_TEST_TMPDIR/program" removed
+	rm "$BATS_TEST_TMPDIR/program"
+	round_trip
+	[[ $(readlink "/proc/$PID/exe") == "$BATS_TEST_TMPDIR/program (deleted)" ]]
+	[[ ! -e $BATS_TEST_TMPDIR/program ]]
+	end_target
+	cp "$PROGS/files" "$BATS_TEST_TMPDIR/program"
+	start "$BATS_TEST_TMPDIR/program" renamed
+	cp "$PROGS/memory" "$BATS_TEST_TMPDIR/new"
+	mv "$BATS_TEST_TMPDIR/new" "$BATS_TEST_TMPDIR/program"
+	round_trip
+	cmp "$PROGS/memory" "$BATS_TEST_TMPDIR/program"
+}

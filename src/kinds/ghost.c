@@ -168,7 +168,10 @@ static int ghost_open(struct restore *r, const struct record *rec, uint32_t *id)
 		close(fd);
 		return fail_within("%s", name);
 	}
-	return fd;
+	/* it may be a program: that must be executable, and nobody may have it open for writing */
+	int again = fd < 0 ? -1 : fchmod(fd, (o.mode & 0777) | 0600) ? fail_errno("%s: its mode", name) : object_reopen(fd, O_RDONLY);
+	close_fd(&fd);
+	return again;
 }
 
 /* All have opened what they need: the mode may forbid that. Then the owner first, who takes the set-id bits. */

@@ -379,8 +379,8 @@ static int open_object(struct restore *r, const struct rec_vma *v, const struct 
 	if (last->object == v->object && last->writable == writable)
 		return last->fd;
 	int fd = opened_fd(r, v->object);
-	if (fd >= 0 && !writable) {
-		autoclose int again = object_reopen(fd, O_RDONLY);
+	if (fd >= 0) {
+		autoclose int again = object_reopen(fd, writable ? O_RDWR : O_RDONLY);
 		fd = again < 0 ? -1 : fcntl(again, F_DUPFD_CLOEXEC, plan->keep_from);
 		if (again >= 0 && fd < 0)
 			return fail_errno("a descriptor for object %u", v->object);
@@ -484,7 +484,27 @@ static int plan_vdso(struct rtask *t, struct plan *plan, const struct rec_mm *mm
 	return ret;
 }
 
-static int plan_mm(struct rtask *t, struct plan *plan, const struct record *rec, const char *exe)
+/* A program that was removed is the object that its code is mapped from. */
+static int open_program(struct restore *r, struct rtask *t, const struct rec_mm *mm, const char *exe)
+{
+	if (!t->task.exe_deleted)
+		return open(exe, O_RDONLY | O_CLOEXEC);
+	each_record(&t->core, rec) {
+		struct rec_vma v;
+		if (rec->type != REC_VMA)
+			continue;
+		if (record_get(&t->core, rec, &v, sizeof v))
+			return -1;
+		if (v.object && v.start <= mm->start_code && mm->start_code < v.end) {
+			int fd = opened_fd(r, v.object);
+			return fd < 0 ? -1 : object_reopen(fd, O_RDONLY);
+		}
+	}
+	errno = ENOENT;
+	return -1;
+}
+
+static int plan_mm(struct restore *r, struct rtask *t, struct plan *plan, const struct record *rec, const char *exe)
 {
 	struct rec_mm mm;
 	if (record_get(&t->core, rec, &mm, sizeof mm))
@@ -493,7 +513,7 @@ static int plan_mm(struct rtask *t, struct plan *plan, const struct record *rec,
 	if (!auxv)
 		return -1;
 	memcpy(auxv, rec->tail, rec->tail_len);
-	int fd = open(exe, O_RDONLY | O_CLOEXEC);
+	int fd = open_program(r, t, &mm, exe);
 	int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, plan->keep_from);
 	if (high < 0)
 		return fail_errno("the program %s of pid %u", exe, t->proc.pid);
@@ -554,7 +574,7 @@ static int memory_plan(struct restore *r, struct rtask *t, struct plan *plan)
 	for (int i = 0; i < 3; i++) /* cwd, root, exe */
 		if (!(exe = record_string(&t->core, task, &pos)))
 			return -1;
-	return plan_mm(t, plan, mm, exe) || plan_contents(t, plan) ? -1 : 0;
+	return plan_mm(r, t, plan, mm, exe) || plan_contents(t, plan) ? -1 : 0;
 }
 
 const struct kind memory_kind = {

@@ -40,11 +40,17 @@ static int task_collect(struct dump *d, struct process *p)
 	autofree char *oom = proc_read(NULL, "/proc/%d/oom_score_adj", p->host->tid);
 	if (!cwd || !root || !exe || !personality || !oom)
 		return fail_within("pid %d (%s)", p->pid, p->comm);
+	char path[64];
+	struct stat st;
+	snprintf(path, sizeof path, "/proc/%d/exe", p->host->tid);
+	if (stat(path, &st))
+		return fail_errno("pid %d (%s): its program %s", p->pid, p->comm, exe);
+	/* its code is mapped: the file travels in the image, as every removed file does */
+	bool exe_deleted = !st.st_nlink && ends_in(exe, deleted);
+	if (exe_deleted)
+		exe[strlen(exe) - strlen(deleted)] = 0;
 	if (check_link(p, "its working directory", cwd) || check_link(p, "its root", root) || check_link(p, "its program", exe))
 		return -1;
-	struct stat st;
-	if (stat(exe, &st))
-		return fail_errno("pid %d (%s): its program %s", p->pid, p->comm, exe);
 	struct rec_task r = {
 		.pid = p->pid,
 		.umask = status_number(p->status, "Umask", 8, 022),
@@ -53,6 +59,7 @@ static int task_collect(struct dump *d, struct process *p)
 		.oom_score_adj = atoi(oom),
 		.n_threads = p->n_threads,
 		.exe_size = st.st_size,
+		.exe_deleted = exe_deleted,
 		.exe_mtime_ns = st.st_mtim.tv_sec * 1000000000ull + st.st_mtim.tv_nsec,
 		.root_is_ours = strcmp(root, "/") == 0,
 	};
