@@ -5,6 +5,7 @@ extern const struct kind namespaces_kind, sharing_kind, cgroup_kind, descriptors
 extern const struct kind unix_kind, unix_queue_kind, pipes_kind, events_kind, epoll_kind, pidfd_kind, inotify_kind, mqueue_kind;
 extern const struct kind timers_kind, creds_kind, sched_kind, prctl_kind, seccomp_kind;
 extern const struct kind shmem_kind, ghost_kind, address_space_kind, locks_kind, sysv_shm_kind;
+extern const struct kind inet_kind;
 
 /*
  * The order is that of the work. Descriptors come first: what others find by number lies in place by then. Those that
@@ -30,6 +31,7 @@ const struct kind *const kinds[] = {
 	&events_kind,
 	&inotify_kind,
 	&pidfd_kind,
+	&inet_kind,
 	&epoll_kind, /* after all that makes what it watches */
 	&locks_kind,
 	&timers_kind,

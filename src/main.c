@@ -26,6 +26,7 @@ static const char usage_text[] =
 	"  -s, --leave-stopped     leave it stopped afterwards\n"
 	"      --replace           DIR holds an image: exchange it when the new one is whole\n"
 	"      --timeout SECONDS   how long to wait for a thread to stop (10)\n"
+	"      --tcp-close         TCP connections come back closed\n"
 	"      --max-processes N       a tree of more is a fork bomb, and refused (32768)\n"
 	"restore:\n"
 	"  -D, --images-dir DIR    where from\n"

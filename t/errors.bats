@@ -206,7 +206,7 @@ as_nobody() {
 	for child in $(cat "/proc/$shell/task/$shell/children") $shell; do
 		[[ $(cat "/proc/$child/comm") == threads ]] && PID=$child
 	done
-	refused 1 "$PID" "fd 0" pipe -- dump -t "$PID" -D "$IMG"
+	refused 1 "$PID" "fd 0" pipe -- dump -j -t "$PID" -D "$IMG"
 	unharmed
 }
 
