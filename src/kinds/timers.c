@@ -64,7 +64,9 @@ static int collect_itimers(struct process *p)
 		memcpy(&v, batch_data(at + i * sizeof v), sizeof v);
 		r.timer[i].value_us = v.it_value.tv_sec * 1000000ull + v.it_value.tv_usec;
 		r.timer[i].interval_us = v.it_interval.tv_sec * 1000000ull + v.it_interval.tv_usec;
-		if (has_come(since, signals[i]))
+		/* ITIMER_REAL goes on only when its signal is taken: dequeue_signal in kernel/signal.c. Run out at once, it
+		 * merges with the one that waits. */
+		if (has_come(since, signals[i]) || (i == ITIMER_REAL && r.timer[i].interval_us && !r.timer[i].value_us))
 			r.timer[i].value_us = 1;
 		armed |= r.timer[i].value_us || r.timer[i].interval_us;
 	}
