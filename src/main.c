@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "check.h"
 #include "dump.h"
 #include "restore.h"
 #include "show.h"
@@ -18,6 +19,7 @@ static const char usage_text[] =
 	"usage: criu-lite dump -t PID -D DIR [options]   write a process and all below it to DIR\n"
 	"       criu-lite restore -D DIR [options]       bring it back\n"
 	"       criu-lite show DIR [--json]              what an image holds\n"
+	"       criu-lite check [-t PID]                 what this kernel and user can do; what stands against dumping PID\n"
 	"\n"
 	"dump:\n"
 	"  -t, --tree PID          the process\n"
@@ -226,12 +228,22 @@ static int main_show(int argc, char **argv)
 	return ret < 0 ? say_error("show") : ret;
 }
 
+static int main_check(int argc, char **argv)
+{
+	struct options o = {0};
+	int wrong = parse(argc, argv, &o);
+	if (wrong)
+		return wrong;
+	int ret = o.pid ? check_tree(o.pid) : check_system();
+	return ret < 0 ? say_error("check") : ret;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
 		const char *name;
 		int (*run)(int argc, char **argv);
-	} commands[] = {{"dump", main_dump}, {"restore", main_restore}, {"show", main_show}};
+	} commands[] = {{"dump", main_dump}, {"restore", main_restore}, {"show", main_show}, {"check", main_check}};
 
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* a write says so itself */

@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "blockers.h"
 #include "lib/proc.h"
 #include "kinds/unix.h"
 #include "plan.h"
@@ -113,6 +114,9 @@ static const char *type_name(const struct fd_entry *f)
 
 static int collect_description(struct dump *d, struct fd_entry *f)
 {
+	const char *unsupported = unsupported_object(f->link);
+	if (unsupported)
+		return refuse_fd(f, "%s", unsupported);
 	for (const struct kind *const *k = kinds; *k; k++) {
 		int mine = (*k)->collect_fd ? (*k)->collect_fd(d, f) : 0;
 		if (mine)
