@@ -8,22 +8,29 @@ static uint64_t pack(uint32_t low, uint32_t high)
 	return low | (uint64_t)high << 32;
 }
 
+/* In a virtual machine CPUID traps, at some 30 us: no leaf is asked for twice. */
 void cpu_features(uint64_t words[4])
 {
-	unsigned a, b, c, d;
+	unsigned a, b, c, d, max;
 	memset(words, 0, 4 * sizeof *words);
-	if (__get_cpuid(1, &a, &b, &c, &d))
-		words[0] = pack(c, d);
-	if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
+	__cpuid(0, max, b, c, d);
+	__cpuid(1, a, b, c, d);
+	words[0] = pack(c, d);
+	if (max >= 7) {
+		__cpuid_count(7, 0, a, b, c, d);
 		words[1] = pack(b, c);
 		words[2] = d;
+		if (a >= 1) {
+			__cpuid_count(7, 1, a, b, c, d);
+			words[2] |= (uint64_t)a << 32;
+		}
 	}
-	if (__get_cpuid_count(7, 1, &a, &b, &c, &d))
-		words[2] |= (uint64_t)a << 32;
-	if (__get_cpuid_count(13, 1, &a, &b, &c, &d))
+	if (max >= 13) {
+		__cpuid_count(13, 1, a, b, c, d);
 		words[3] = a;
-	if (__get_cpuid(0x80000001, &a, &b, &c, &d))
-		words[3] |= (uint64_t)c << 32;
+	}
+	__cpuid(0x80000001, a, b, c, d); /* every x86-64 processor has it */
+	words[3] |= (uint64_t)c << 32;
 }
 
 /*
@@ -84,6 +91,24 @@ static const struct {
 } intel_layout[] = {{2, 576, 256}, {3, 960, 64}, {4, 1024, 64}, {5, 1088, 64}, {6, 1152, 512}, {7, 1664, 1024}, {9, 2688, 8}};
 #define INTEL_COMPONENTS 0x2fful
 
+struct place {
+	unsigned size, offset;
+};
+
+/* Where this processor has a component; asked once. */
+static struct place component_here(unsigned component)
+{
+	static struct place known[16];
+	struct place *p = &known[component];
+	if (!p->size) {
+		unsigned c, d;
+		__cpuid_count(13, component, p->size, p->offset, c, d);
+		(void)c;
+		(void)d;
+	}
+	return *p;
+}
+
 size_t xstate_intel_layout(void *out, const void *xstate, size_t len)
 {
 	const char *from = xstate;
@@ -101,15 +126,12 @@ size_t xstate_intel_layout(void *out, const void *xstate, size_t len)
 	memcpy(to + XCR0_AT, &xcr0, sizeof xcr0);
 	memcpy(to + XSTATE_BV, &bv, sizeof bv);
 	for (size_t i = 0; i < sizeof intel_layout / sizeof *intel_layout; i++) {
-		unsigned a, b, c, d;
 		if (!(xcr0 >> intel_layout[i].component & 1))
 			continue;
-		__cpuid_count(13, intel_layout[i].component, a, b, c, d);
-		(void)c;
-		(void)d;
+		struct place here = component_here(intel_layout[i].component);
 		size = intel_layout[i].offset + intel_layout[i].size;
-		if (a <= intel_layout[i].size && (size_t)b + a <= len)
-			memcpy(to + intel_layout[i].offset, from + b, a);
+		if (here.size <= intel_layout[i].size && (size_t)here.offset + here.size <= len)
+			memcpy(to + intel_layout[i].offset, from + here.offset, here.size);
 	}
 	return size;
 }
