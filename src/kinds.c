@@ -4,7 +4,7 @@ extern const struct kind namespaces_kind, sharing_kind, cgroup_kind, descriptors
 	memory_kind;
 extern const struct kind unix_kind, unix_queue_kind, pipes_kind, events_kind, epoll_kind, pidfd_kind, inotify_kind, mqueue_kind;
 extern const struct kind timers_kind, creds_kind, sched_kind, prctl_kind, seccomp_kind;
-extern const struct kind shmem_kind, ghost_kind, address_space_kind, locks_kind, sysv_shm_kind;
+extern const struct kind shmem_kind, ghost_kind, address_space_kind, locks_kind, sysv_shm_kind, root_kind;
 extern const struct kind inet_kind;
 
 /*
@@ -42,5 +42,6 @@ const struct kind *const kinds[] = {
 	&limits_kind,
 	&address_space_kind,
 	&memory_kind,
+	&root_kind,
 	NULL,
 };

@@ -76,3 +76,9 @@ round_trip() {
 	round_trip
 	cmp "$PROGS/memory" "$BATS_TEST_TMPDIR/program"
 }
+
+@test "files seen from another root" {
+	[[ $(id -u) == 0 ]] || skip "needs root"
+	start files chroot
+	round_trip
+}

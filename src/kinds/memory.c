@@ -66,11 +66,10 @@ static int check_vma(const struct process *p, const struct vma *v)
 }
 
 /* The file's path from the dumper's root, and whether it is still the one that is mapped. */
-static int check_file(const struct process *p, const struct vma *v, const char *root, struct rec_vma *r)
+static int check_file(const struct process *p, const struct vma *v, struct rec_vma *r)
 {
-	char path[PATH_MAX * 2];
+	const char *path = v->name; /* from our root, whatever the target's is: fs/seq_file.c, seq_path */
 	struct stat st;
-	snprintf(path, sizeof path, "%s%s", strcmp(root, "/") == 0 ? "" : root, v->name);
 	if (stat(path, &st))
 		return fail_errno("pid %d (%s) maps %s, which cannot be looked at", p->pid, p->comm, path);
 	if (st.st_ino != v->ino)
@@ -80,7 +79,7 @@ static int check_file(const struct process *p, const struct vma *v, const char *
 	return 0;
 }
 
-static int add_vma(struct process *p, const struct vma *v, const char *root)
+static int add_vma(struct process *p, const struct vma *v)
 {
 	struct rec_vma r = {
 		.start = v->start, .end = v->end, .offset = v->offset, .prot = v->prot, .kind = v->kind, .flags = v->flags,
@@ -89,11 +88,10 @@ static int add_vma(struct process *p, const struct vma *v, const char *root)
 	const char *tail = NULL;
 	char path[PATH_MAX * 2];
 	bool file = v->kind == VMA_FILE_SHARED || v->kind == VMA_FILE_PRIVATE;
-	if (check_vma(p, v) || (file && !v->object && check_file(p, v, root, &r)))
+	if (check_vma(p, v) || (file && !v->object && check_file(p, v, &r)))
 		return -1;
 	if (file && !v->object) {
-		snprintf(path, sizeof path, "%s%s", strcmp(root, "/") == 0 ? "" : root, v->name);
-		tail = path;
+		tail = v->name;
 	} else if (v->object && v->kind != VMA_ANON_SHARED) {
 		tail = v->name;
 	} else if (strncmp(v->name, "[anon:", 6) == 0 || strncmp(v->name, "[anon_shmem:", 12) == 0) {
@@ -153,11 +151,8 @@ static int memory_settle(struct dump *d)
 		struct process *p = &d->procs[i];
 		if (p->state == PROCESS_ZOMBIE)
 			continue;
-		autofree char *root = proc_readlink("/proc/%d/root", p->host->tid);
-		if (!root)
-			return -1;
 		for (size_t k = 0; k < p->maps.n; k++)
-			if (add_vma(p, &p->maps.vma[k], root))
+			if (add_vma(p, &p->maps.vma[k]))
 				return -1;
 	}
 	return 0;

@@ -99,22 +99,8 @@ static int set_oom_score(int adj)
 static int task_install(struct restore *r, struct rtask *t)
 {
 	(void)r;
-	const struct record *rec = task_record(&t->core);
-	size_t pos = 0;
-	const char *cwd = rec ? record_string(&t->core, rec, &pos) : NULL;
-	const char *root = cwd ? record_string(&t->core, rec, &pos) : NULL;
-	if (!root)
-		return -1;
 	if (set_oom_score((int)t->task.oom_score_adj))
 		return -1;
-	if (strcmp(root, "/") && chroot(root))
-		return fail_errno("changing the root to %s", root);
-	/* as the dumper saw it, from its own root: what lies below a chroot is named from there */
-	size_t n = strcmp(root, "/") ? strlen(root) : 0;
-	if (n && strncmp(cwd, root, n) == 0)
-		cwd = cwd[n] ? cwd + n : "/";
-	if (chdir(cwd))
-		return fail_errno("the working directory %s", cwd);
 	umask(t->task.umask);
 	if (personality(t->task.personality) < 0)
 		return fail_errno("personality %#x", t->task.personality);
@@ -125,4 +111,30 @@ const struct kind task_kind = {
 	.name = "task",
 	.collect = task_collect,
 	.install = task_install,
+};
+
+/*
+ * Last of all that a task does on the way to its restorer: paths and /proc are as the coordinator sees them until then.
+ * Both paths are as the dumper saw them from its own root, so that the directory comes before the root.
+ */
+static int root_plan(struct restore *r, struct rtask *t, struct plan *plan)
+{
+	(void)r;
+	(void)plan;
+	const struct record *rec = task_record(&t->core);
+	size_t pos = 0;
+	const char *cwd = rec ? record_string(&t->core, rec, &pos) : NULL;
+	const char *root = cwd ? record_string(&t->core, rec, &pos) : NULL;
+	if (!root)
+		return -1;
+	if (chdir(cwd))
+		return fail_errno("the working directory %s", cwd);
+	if (strcmp(root, "/") && chroot(root))
+		return fail_errno("changing the root to %s", root);
+	return 0;
+}
+
+const struct kind root_kind = {
+	.name = "root",
+	.plan = root_plan,
 };

@@ -45,7 +45,7 @@ static int link_is(int fd, const char *end)
 /* ---- removed files ---- */
 
 #define FAR ((off_t)5 << 30)
-static int fd_a, fd_a_again, fd_a_dup, fd_log, fd_empty;
+static int fd_a, fd_a_again, fd_a_dup, fd_log, fd_empty, fd_tmp;
 static char *map_shared, *map_private, *map_only;
 
 static void set_up_removed(void)
@@ -81,6 +81,10 @@ static void set_up_removed(void)
 	fd = create("log", 0);
 	put(fd, "new log", 0);
 	close(fd);
+	/* one that never had a name, where the filesystem can do that */
+	fd_tmp = open(".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (fd_tmp >= 0)
+		put(fd_tmp, "without a name", 0);
 	fd_empty = create("empty", 0);
 	if (unlink("empty"))
 		fatal("removing empty");
@@ -113,6 +117,8 @@ static int check_removed(void)
 		return wrong("the file that is mapped alone is another");
 	if (!access("a", F_OK) || !access("d", F_OK) || access("log", F_OK))
 		return wrong("a removed file is there again");
+	if (fd_tmp >= 0 && holds(fd_tmp, "without a name", 0))
+		return -1;
 	if (fstat(fd_empty, &a) || a.st_size)
 		return wrong("the empty file is not empty");
 	int fd = open("log", O_RDONLY | O_CLOEXEC);
@@ -257,6 +263,31 @@ static int check_owner(void)
 	return 0;
 }
 
+/* ---- another root ---- */
+
+static void set_up_chroot(void)
+{
+	if (mkdir("root", 0755) || mkdir("root/inside", 0755))
+		fatal("mkdir");
+	fd_a = create("root/inside/file", 0);
+	put(fd_a, "contents", 0);
+	fd_log = create("root/gone", 0);
+	put(fd_log, "removed", 0);
+	map_private = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, fd_a, 0);
+	map_shared = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd_log, 0);
+	if (map_private == MAP_FAILED || map_shared == MAP_FAILED || unlink("root/gone") || chroot("root") || chdir("/inside"))
+		fatal("chroot");
+}
+
+static int check_chroot(void)
+{
+	if (access("/inside/file", F_OK) || access("file", F_OK) || !access("/proc", F_OK))
+		return wrong("the root is another");
+	if (strcmp(map_private, "contents") || strcmp(map_shared, "removed"))
+		return wrong("the mappings are others");
+	return holds(fd_a, "contents", 0) || holds(fd_log, "removed", 0) ? -1 : 0;
+}
+
 /* ---- what is refused ---- */
 
 static int check_nothing(void)
@@ -284,6 +315,7 @@ static const struct {
 } cases[] = {
 	{"removed", set_up_removed, check_removed},
 	{"renamed", set_up_renamed, check_renamed},
+	{"chroot", set_up_chroot, check_chroot},
 	{"locks", set_up_locks, check_locks},
 	{"owner", set_up_owner, check_owner},
 	{"directory", set_up_directory, check_nothing},
