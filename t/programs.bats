@@ -179,3 +179,108 @@ need() {
 	! grep -E 'error:|\*\*\*' "$log" || fail "$(cat "$log")"
 	"$copy/build/criu-lite" --help >/dev/null
 }
+
+@test "tmux with two shells, and vim in one of them" {
+	need tmux
+	need vim
+	local socket=$BATS_TEST_TMPDIR/tmux round file=$BATS_TEST_TMPDIR/text
+	mux() {
+		env -u TMUX "$MARK" tmux -S "$socket" "$@" </dev/null
+	}
+	# With nothing of bats' open; the server is the reaper's child in the end.
+	OUT=$BATS_TEST_TMPDIR/tmux.out
+	: >"$OUT"
+	env -u TMUX "$MARK" TERM=xterm SHELL=/bin/sh "$PROGS/reaper" -b "$OUT" "$(command -v tmux)" -f /dev/null -S "$socket" \
+		new-session -d -x 80 -y 24 -s work "exec /bin/sh" >/dev/null
+	eventually mux has-session -t work 2>/dev/null
+	mux new-window -t work "exec vim -u NONE -N '$file'"
+	mux new-window -t work "exec /bin/sh"
+	PID=$(mux display-message -p '#{pid}')
+	mux send-keys -t work:1 i
+	for round in {1..10}; do
+		mux send-keys -t work:1 "line $round" Enter
+		mux send-keys -t work:0 "echo first-$round >>'$BATS_TEST_TMPDIR/first'" Enter
+		mux send-keys -t work:2 "echo third-$round >>'$BATS_TEST_TMPDIR/third'" Enter
+		eventually grep -qs "first-$round$" "$BATS_TEST_TMPDIR/first"
+		eventually grep -qs "third-$round$" "$BATS_TEST_TMPDIR/third"
+		IMG=$BATS_TEST_TMPDIR/tmux.$round
+		# What a shell has just written may not have been read yet: then the dump asks for another moment.
+		eventually crl dump -t "$PID" -D "$IMG" || fail "$(cat "$STDERR")"
+		gone "$PID"
+		restore_ok
+		rm -r "$IMG"
+	done
+	mux send-keys -t work:1 Escape
+	mux send-keys -t work:1 ":wq" Enter
+	eventually test -s "$file"
+	(($(grep -c '^line' "$file") == 10)) || fail "vim wrote: $(cat "$file")"
+	mux kill-server
+	gone "$PID"
+}
+
+@test "a web server that forks its workers beforehand" {
+	cat >"$BATS_TEST_TMPDIR/prefork.py" <<-'PYTHON'
+		import http.server, os, signal, socket, urllib.request
+
+		class Answer(http.server.BaseHTTPRequestHandler):
+		    def do_GET(self):
+		        self.send_response(200)
+		        self.end_headers()
+		        self.wfile.write(b"worker %d" % os.getpid())
+
+		    def log_message(self, *args):
+		        pass
+
+		signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+		server = http.server.HTTPServer(("127.0.0.1", 0), Answer)
+		workers = []
+		for _ in range(3):
+		    pid = os.fork()
+		    if pid == 0:
+		        server.serve_forever()
+		    workers.append(pid)
+		url = "http://127.0.0.1:%d/" % server.server_address[1]
+		opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+		print("ready", flush=True)
+		n = 0
+		while True:
+		    signal.sigwait([signal.SIGUSR1])
+		    for _ in range(10):
+		        answer = opener.open(url, timeout=60).read()
+		        assert int(answer.split()[1]) in workers, answer
+		    n += 1
+		    print("ok", n, flush=True)
+	PYTHON
+	start "$(python)" "$BATS_TEST_TMPDIR/prefork.py"
+	ask USR1
+	ten_rounds USR1
+}
+
+@test "git clone of a local repository, mid way" {
+	need git
+	local from=$BATS_TEST_TMPDIR/from to=$BATS_TEST_TMPDIR/to log=$BATS_TEST_TMPDIR/clone.log rounds=0
+	git init -q "$from"
+	# Enough that it takes a while: some megabytes that do not compress.
+	mkdir "$from/data"
+	for i in {1..40}; do
+		head -c 1000000 /dev/urandom >"$from/data/$i"
+	done
+	git -C "$from" add .
+	git -C "$from" -c user.name=test -c user.email=test@localhost commit -qm all
+	PID=$(env "$MARK" "$PROGS/reaper" -b "$log" "$(command -v git)" clone --no-local "file://$from" "$to")
+	while ((rounds < 10)) && is_alive "$PID"; do
+		IMG=$BATS_TEST_TMPDIR/clone.$rounds
+		if ! crl dump -t "$PID" -D "$IMG"; then
+			is_alive "$PID" && fail "$(cat "$STDERR")"
+			break
+		fi
+		gone "$PID"
+		restore_ok
+		rm -r "$IMG"
+		rounds=$((rounds + 1))
+	done
+	gone "$PID"
+	((rounds > 0)) || fail "it was over before the first dump" "$(cat "$log")"
+	git -C "$to" fsck --no-progress || fail "$(cat "$log")"
+	diff -r "$from/data" "$to/data"
+}
