@@ -78,6 +78,13 @@ start_or_skip() {
 	round_trip
 }
 
+@test "a file of /dev/shm that two processes map" {
+	start_or_skip shm-file
+	round_trip
+	kill -TERM "$PID"
+	gone "$PID"
+}
+
 @test "a limit that is below what is in use" {
 	start memory limit
 	round_trip

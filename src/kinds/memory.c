@@ -374,7 +374,7 @@ static int open_object(struct restore *r, const struct rec_vma *v, const struct 
 	if (last->object == v->object && last->writable == writable)
 		return last->fd;
 	int fd = opened_fd(r, v->object);
-	if (fd >= 0) {
+	if (fd >= 0 && !(writable && (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR)) {
 		autoclose int again = object_reopen(fd, writable ? O_RDWR : O_RDONLY);
 		fd = again < 0 ? -1 : fcntl(again, F_DUPFD_CLOEXEC, plan->keep_from);
 		if (again >= 0 && fd < 0)
@@ -426,7 +426,11 @@ static int plan_vma(struct restore *r, struct rtask *t, struct plan *plan, const
 	if (v.flags & VMA_SYSV) {
 		struct rec_object o;
 		const char *name;
-		if (opened_fd(r, v.object) < 0 || object_get(r, r->opened[v.object - 1].record, &o, &name))
+		if (opened_fd(r, v.object) < 0)
+			return -1;
+		if (r->opened[v.object - 1].record->type != REC_SYSV)
+			return fail("%s: object %u is no System V shared memory", t->core.name, v.object);
+		if (object_get(r, r->opened[v.object - 1].record, &o, &name))
 			return -1;
 		m->fd = o.shmid;
 		m->first_prot = PROT_READ | (v.flags & VMA_FILE_WRITABLE ? PROT_WRITE : 0);

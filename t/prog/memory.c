@@ -140,15 +140,9 @@ static void set_up_shared(void)
 		answer();
 }
 
-static int check_shared(void)
+static int ask_child(void)
 {
 	static int question;
-	if (holds("shared", shared + 5 * PAGE, 40, 1) || holds("its end", shared + SPARSE - 3 * PAGE, 3, 2) ||
-	    holds("mapped twice", twice + 5 * PAGE, 40, 1) || is_zero("a hole", shared + 100 * PAGE))
-		return -1;
-	for (int i = 4; i < 8; i++)
-		if ((unsigned char)part[(i - 4) * PAGE] != pattern(i, 3))
-			return wrong("part of an object: page %d is another", i);
 	question++;
 	shared[SPARSE / 2] = (char)question;
 	set_word(&words[0], question);
@@ -162,6 +156,19 @@ static int check_shared(void)
 	}
 	if (shared[SPARSE / 2 + 1] != (char)question)
 		return wrong("what the child writes is not seen");
+	return 0;
+}
+
+static int check_shared(void)
+{
+	if (holds("shared", shared + 5 * PAGE, 40, 1) || holds("its end", shared + SPARSE - 3 * PAGE, 3, 2) ||
+	    holds("mapped twice", twice + 5 * PAGE, 40, 1) || is_zero("a hole", shared + 100 * PAGE))
+		return -1;
+	for (int i = 4; i < 8; i++)
+		if ((unsigned char)part[(i - 4) * PAGE] != pattern(i, 3))
+			return wrong("part of an object: page %d is another", i);
+	if (ask_child())
+		return -1;
 	if (smaps_kb(shared, "Rss:") > 8192)
 		return wrong("sparse memory has become %lu kB", smaps_kb(shared, "Rss:"));
 	return has_flag(shared, "mw") ? 0 : wrong("shared memory can no longer be made writable");
@@ -468,6 +475,13 @@ static int check_policy(void)
 
 /* ---- a limit below what is in use ---- */
 
+static unsigned long smaps_total_kb(void)
+{
+	static char text[8192];
+	const char *line = slurp("/proc/self/status", text, sizeof(text)) > 0 ? strstr(text, "VmSize:") : NULL;
+	return line ? strtoul(line + 7, NULL, 10) : 0;
+}
+
 static void set_up_limit(void)
 {
 	struct rlimit lim;
@@ -475,6 +489,10 @@ static void set_up_limit(void)
 	put(bound, 64, 90);
 	if (getrlimit(RLIMIT_AS, &lim))
 		fatal("getrlimit");
+	/* as little as a dump can do with: its parasite is mapped within the limit */
+	lim.rlim_cur = (smaps_total_kb() << 10) + (1 << 20);
+	if (setrlimit(RLIMIT_AS, &lim))
+		fatal("setrlimit");
 	lim.rlim_cur = 4 << 20;
 	if (setrlimit(RLIMIT_DATA, &lim))
 		fatal("setrlimit");
@@ -486,6 +504,44 @@ static int check_limit(void)
 	if (getrlimit(RLIMIT_DATA, &lim) || lim.rlim_cur != 4 << 20)
 		return wrong("the limit is %lu", (unsigned long)lim.rlim_cur);
 	return holds("limited", bound, 64, 90);
+}
+
+/* ---- a file of /dev/shm, mapped by two processes ---- */
+
+static char shm_name[64];
+static char *shm_at;
+
+static void unlink_shm(void)
+{
+	unlink(shm_name);
+}
+
+static void set_up_shm_file(void)
+{
+	snprintf(shm_name, sizeof(shm_name), "/dev/shm/criu-lite-test.%d", getpid());
+	int fd = open(shm_name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0 || ftruncate(fd, 16 * PAGE)) {
+		say("no /dev/shm");
+		_exit(0);
+	}
+	atexit(unlink_shm);
+	shm_at = map(16 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	put(shm_at, 4, 120);
+	shared = map(SPARSE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	words = (int *)(shm_at + 8 * PAGE);
+	pid_t pid = fork();
+	if (pid < 0)
+		fatal("fork");
+	if (!pid)
+		answer();
+}
+
+static int check_shm_file(void)
+{
+	if (holds("/dev/shm", shm_at, 4, 120) || !strstr(smaps_field(shm_at, ""), shm_name))
+		return wrong("the mapping is now %s", smaps_field(shm_at, ""));
+	return ask_child();
 }
 
 /* ---- huge pages ---- */
@@ -609,6 +665,7 @@ static const struct {
 	{"lock", set_up_lock, check_lock},
 	{"lock-onfault", set_up_lock_onfault, check_lock},
 	{"policy", set_up_policy, check_policy},
+	{"shm-file", set_up_shm_file, check_shm_file},
 	{"limit", set_up_limit, check_limit},
 	{"huge", set_up_huge, check_huge},
 	{"aio", set_up_aio, check_nothing},
