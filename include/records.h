@@ -281,6 +281,15 @@ struct rec_sched {
 	uint32_t spec_store, spec_indirect; /* PR_SPEC_* to set, 0: as it comes */
 };
 
+/* One a thread that has filters. tail: for each, the oldest first: uint32_t instructions, uint32_t flags, the instructions */
+struct rec_seccomp {
+	struct record_head head;
+	uint32_t tid;
+	uint32_t mode;
+	uint32_t n;
+	uint32_t same_as; /* not 0: no tail, but the filters of that thread, whose record came before */
+};
+
 /* prctl(2)'s of a process as a whole */
 struct rec_prctl {
 	struct record_head head;

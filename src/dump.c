@@ -66,11 +66,15 @@ static int kinds_frozen(struct dump *d, struct process *p)
 
 static int parasites_in(struct dump *d)
 {
+	/* what must be refused before anything is touched is refused before anything of all is touched */
+	for (size_t i = 0; i < d->n; i++)
+		if (d->procs[i].state != PROCESS_ZOMBIE && kinds_frozen(d, &d->procs[i]))
+			return -1;
 	for (size_t i = 0; i < d->n; i++) {
 		struct process *p = &d->procs[i];
 		if (p->state == PROCESS_ZOMBIE)
 			continue;
-		if (kinds_frozen(d, p) || maps_read(p->host->tid, &p->maps) || inject_prepare(p))
+		if (maps_read(p->host->tid, &p->maps) || inject_prepare(p))
 			return -1;
 		for (size_t k = 0; k < p->n_threads; k++)
 			if (inject_measure(p, &p->threads[k]))
