@@ -376,7 +376,10 @@ static int compare_shared(const void *a, const void *b)
 	return 0;
 }
 
-/* Processes made by clone(2) with CLONE_VM and the like: they would come back with copies. */
+/*
+ * Processes made by clone(2) with CLONE_VM and the like: they would come back with copies. Found by sorting, never by
+ * comparing all pairs; before any parasite is in, for two in one memory would be in each other's way.
+ */
 static int check_unshared(struct dump *d)
 {
 	static const struct {
@@ -396,8 +399,9 @@ static int check_unshared(struct dump *d)
 		qsort(sorted, n, sizeof *sorted, compare_shared);
 		for (size_t i = 1; i < n; i++)
 			if (syscall(SYS_kcmp, sorted[i - 1]->host->tid, sorted[i]->host->tid, kcmp_type, 0, 0) == 0)
-				return fail("pid %d (%s) and pid %d share their %s, which cannot be dumped", sorted[i - 1]->pid,
-					    sorted[i - 1]->comm, sorted[i]->pid, types[k].name);
+				return fail("pids %d and %d (%s) share their %s without being threads of one process, which cannot be "
+					    "dumped",
+					    sorted[i - 1]->pid, sorted[i]->pid, sorted[i]->comm, types[k].name);
 	}
 	return 0;
 }

@@ -1,6 +1,6 @@
 #include "kinds.h"
 
-extern const struct kind namespaces_kind, sharing_kind, cgroup_kind, descriptors_kind, task_kind, threads_kind, signals_kind, limits_kind, files_kind, tty_kind,
+extern const struct kind namespaces_kind, cgroup_kind, descriptors_kind, task_kind, threads_kind, signals_kind, limits_kind, files_kind, tty_kind,
 	memory_kind;
 extern const struct kind unix_kind, unix_queue_kind, pipes_kind, events_kind, epoll_kind, pidfd_kind, inotify_kind, mqueue_kind;
 extern const struct kind timers_kind, creds_kind, sched_kind, prctl_kind, seccomp_kind;
@@ -13,7 +13,6 @@ extern const struct kind inet_kind;
  */
 const struct kind *const kinds[] = {
 	&namespaces_kind,
-	&sharing_kind,
 	&unix_kind, /* enters descriptors that are in flight among the others */
 	&descriptors_kind,
 	&unix_queue_kind,

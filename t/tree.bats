@@ -143,9 +143,37 @@ check_leader() {
 }
 
 @test "a tree that grows beyond what is allowed is refused, and goes on" {
-	start tree chain 400
+	start tree chain 120
 	refused 1 "more than 20 processes" --max-processes -- dump -t "$PID" -D "$BATS_TEST_TMPDIR/none" --max-processes 20
 	[[ ! -e $BATS_TEST_TMPDIR/none ]]
+	check_target
+}
+
+@test "processes that share memory, descriptors, directories or signal actions are refused by name" {
+	local what word
+	while read -r what word; do
+		start tree share "$what"
+		check_target
+		refused 1 "$PID" "($word)" -- dump -t "$PID" -D "$BATS_TEST_TMPDIR/none"
+		check_target
+		end_tree
+	done <<-'END'
+		vm CLONE_VM
+		files CLONE_FILES
+		fs CLONE_FS
+		sighand CLONE_VM
+	END
+}
+
+@test "a tree that cannot be restored: nobody is left of it, helpers and orphans neither" {
+	start tree build 'R(S(()X)W)(S(G()()X)WX)W(X)(()S)'
+	dump_ok
+	mv "$HOME_DIR" "$HOME_DIR.away"
+	refused 1 "working directory" "$HOME_DIR" -- restore -D "$IMG" -d
+	none_left() { [[ ! $(marked) ]]; }
+	eventually none_left
+	mv "$HOME_DIR.away" "$HOME_DIR"
+	restore_ok
 	check_target
 }
 

@@ -10,6 +10,7 @@
  */
 #include <linux/kcmp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/stat.h>
 
 #include "target.h"
@@ -447,6 +448,28 @@ static _Noreturn void lead_and_end(void)
 	__builtin_unreachable();
 }
 
+/* ---- share WHAT: a process that shares more than fork(2) makes it ---- */
+
+static int sleep_shared(void *arg)
+{
+	while (!arg)
+		pause();
+	return 0;
+}
+
+static void set_up_shared(const char *what)
+{
+	static char stack[65536] __attribute__((aligned(16)));
+	int flags = !strcmp(what, "files") ? CLONE_FILES : !strcmp(what, "fs") ? CLONE_FS : CLONE_VM;
+	child = clone(sleep_shared, stack + sizeof stack, flags | (!strcmp(what, "sighand") ? CLONE_SIGHAND : 0) | SIGCHLD, NULL);
+	struct member m = {0};
+	if (child < 0)
+		fatal("clone");
+	while (m.state != 'S')
+		if (read_stat(child, &m, NULL) < 0)
+			fatal("the child");
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "", *arg = argc > 2 ? argv[2] : "";
@@ -462,6 +485,8 @@ int main(int argc, char **argv)
 	} else if (!strcmp(what, "offset")) {
 		set_up_offset();
 		check = check_offset;
+	} else if (!strcmp(what, "share")) {
+		set_up_shared(arg);
 	} else if (!strcmp(what, "leader")) {
 		lead_and_end();
 	} else if (set_up_more(what, arg, &check) < 0) {
