@@ -82,3 +82,15 @@ round_trip() {
 	start files chroot
 	round_trip
 }
+
+@test "refused: a program that runs from a memfd" {
+	start "$(python)" -c 'import os, sys
+fd = os.memfd_create("program", 0)
+os.write(fd, open(sys.argv[1], "rb").read())
+again = os.open("/proc/self/fd/%d" % fd, os.O_RDONLY)
+os.set_inheritable(again, True)
+os.close(fd)
+os.execve("/proc/self/fd/%d" % again, ["program", "renamed"], os.environ)' "$PROGS/files"
+	refused 1 "$PID" "from a memfd" -- dump -t "$PID" -D "$BATS_TEST_TMPDIR/no"
+	check_target
+}

@@ -46,6 +46,10 @@ static int task_collect(struct dump *d, struct process *p)
 	if (stat(path, &st))
 		return fail_errno("pid %d (%s): its program %s", p->pid, p->comm, exe);
 	/* its code is mapped: the file travels in the image, as every removed file does */
+	if (strncmp(exe, "/memfd:", 7) == 0)
+		return fail("pid %d (%s) runs a program from a memfd (%s), which cannot be dumped: while it is made again it is open "
+			    "for writing, and no program then; start it from a file",
+			    p->pid, p->comm, exe);
 	bool exe_deleted = !st.st_nlink && ends_in(exe, deleted);
 	if (exe_deleted)
 		exe[strlen(exe) - strlen(deleted)] = 0;
