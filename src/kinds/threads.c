@@ -18,10 +18,28 @@
 
 /* ---- dump ---- */
 
+/* What our own code could not run beside: refused before it gets in. */
+static int threads_frozen(struct dump *d, struct process *p)
+{
+	(void)d;
+	for (size_t i = 0; i < p->n_threads; i++) {
+		const struct thread *t = &p->threads[i];
+		if (t->regs.cs != USER_CS)
+			return fail("pid %d (%s) runs 32-bit code, which cannot be dumped; run its 64-bit version", p->pid, p->comm);
+		autofree char *status = proc_read(NULL, "/proc/%d/task/%d/status", p->pid, t->tid);
+		if (!status)
+			return fail_within("pid %d (%s)", p->pid, p->comm);
+		const char *features = status_field(status, "x86_Thread_features");
+		if (features && strncmp(features, "shstk", 5) == 0)
+			return fail("pid %d (%s): thread %d has a shadow stack, which cannot be dumped; start it with "
+				    "GLIBC_TUNABLES=glibc.cpu.hwcaps=-SHSTK",
+				    p->pid, p->comm, t->tid);
+	}
+	return 0;
+}
+
 static int collect_thread(struct dump *d, struct process *p, const struct thread *t)
 {
-	if (t->regs.cs != USER_CS)
-		return fail("pid %d (%s) runs 32-bit code, which cannot be dumped", p->pid, p->comm);
 	struct rec_thread r = {
 		.tid = t->tid,
 		.flags = t->tid == p->pid ? THREAD_LEADER : 0,
@@ -128,6 +146,7 @@ static int threads_plan(struct restore *r, struct rtask *t, struct plan *plan)
 
 const struct kind threads_kind = {
 	.name = "threads",
+	.frozen = threads_frozen,
 	.collect = threads_collect,
 	.plan = threads_plan,
 };
