@@ -131,18 +131,60 @@ static int find_extents(int fd, uint64_t size, struct rec_extent **out, size_t *
 	return 0;
 }
 
+static bool is_zero(const char *page, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if (page[i])
+			return false;
+	return true;
+}
+
+/* Reading shared memory that nobody has written makes pages of it. */
+static int drop_zeros(const char *map, struct rec_extent **e, size_t *n, uint64_t *total)
+{
+	struct rec_extent *out = NULL;
+	size_t n_out = 0, cap = 0;
+	*total = 0;
+	for (size_t i = 0; i < *n; i++) {
+		uint64_t end = (*e)[i].offset + (*e)[i].len;
+		for (uint64_t at = (*e)[i].offset, len; at < end; at += len) {
+			len = 4096 - at % 4096 < end - at ? 4096 - at % 4096 : end - at;
+			if (is_zero(map + at, len))
+				continue;
+			*total += len;
+			if (n_out && out[n_out - 1].offset + out[n_out - 1].len == at) {
+				out[n_out - 1].len += len;
+				continue;
+			}
+			struct rec_extent *bigger = grow_array(out, &cap, n_out + 1, sizeof *bigger);
+			if (!bigger) {
+				free(out);
+				return -1;
+			}
+			out = bigger;
+			out[n_out++] = (struct rec_extent){at, len};
+		}
+	}
+	free(*e);
+	*e = out;
+	*n = n_out;
+	return 0;
+}
+
 static char copy_buf[SUM_BLOCK];
 
-static int copy_extent(struct dump *d, int from, int to, const struct rec_extent *e, uint64_t *at)
+/* MAP: the object in our memory, or NULL: read it. */
+static int copy_extent(struct dump *d, int from, const char *map, int to, const struct rec_extent *e, uint64_t *at)
 {
 	for (uint64_t done = 0; done < e->len;) {
 		size_t len = e->len - done < sizeof copy_buf ? e->len - done : sizeof copy_buf;
-		ssize_t n = pread(from, copy_buf, len, e->offset + done);
+		const char *buf = map ? map + e->offset + done : copy_buf;
+		ssize_t n = map ? (ssize_t)len : pread(from, copy_buf, len, e->offset + done);
 		if (n < 0)
 			return fail_errno("reading it at offset %lu", e->offset + done);
 		if (n == 0)
 			return fail("it became shorter while it was read");
-		ssize_t w = pwrite(to, copy_buf, n, *at);
+		ssize_t w = pwrite(to, buf, n, *at);
 		if (w >= 0 && w < n) {
 			errno = ENOSPC; /* what a short write to a file means */
 			w = -1;
@@ -162,7 +204,8 @@ static const char *prefix(uint32_t type)
 	return type == REC_GHOST ? "file" : "mem";
 }
 
-static int save_contents(struct dump *d, uint32_t type, uint32_t id, int fd, const struct rec_extent *e, size_t n, uint64_t total)
+static int save_contents(struct dump *d, uint32_t type, uint32_t id, int fd, const char *map, const struct rec_extent *e, size_t n,
+			 uint64_t total)
 {
 	char name[32];
 	uint64_t at;
@@ -171,17 +214,27 @@ static int save_contents(struct dump *d, uint32_t type, uint32_t id, int fd, con
 	if (to < 0)
 		return -1;
 	for (size_t i = 0; i < n; i++)
-		if (copy_extent(d, fd, to, &e[i], &at))
+		if (copy_extent(d, fd, map, to, &e[i], &at))
 			return -1;
 	return image_core_end(d->writer);
 }
 
-static int save(struct dump *d, uint32_t type, struct rec_object *o, int fd, const char *name)
+/* What nobody can make shorter while we look: a mapping of any other file may end in SIGBUS. */
+static char *map_object(const struct rec_object *o, int fd)
+{
+	if ((o->kind != OBJECT_ANON && o->kind != OBJECT_SYSV) || o->huge_size || !o->size)
+		return NULL;
+	char *map = mmap(NULL, o->size, PROT_READ, MAP_SHARED, fd, 0);
+	return map == MAP_FAILED ? NULL : map;
+}
+
+static int save_mapped(struct dump *d, uint32_t type, struct rec_object *o, int fd, const char *map, const char *name)
 {
 	autofree struct rec_extent *e = NULL;
 	size_t n = 0, name_len = strlen(name) + 1;
 	uint64_t total;
-	if (find_extents(fd, o->size, &e, &n, &total) || (n && save_contents(d, type, o->id, fd, e, n, total)))
+	if (find_extents(fd, o->size, &e, &n, &total) || (map && drop_zeros(map, &e, &n, &total)) ||
+	    (n && save_contents(d, type, o->id, fd, map, e, n, total)))
 		return -1;
 	autofree char *tail = alloc_zeroed(n * sizeof *e + name_len, 1);
 	if (!tail)
@@ -191,6 +244,15 @@ static int save(struct dump *d, uint32_t type, struct rec_object *o, int fd, con
 	memcpy(tail + n * sizeof *e, name, name_len);
 	o->n_extents = n;
 	return notes_add_record(&d->tree, type, o, sizeof *o, tail, n * sizeof *e + name_len);
+}
+
+static int save(struct dump *d, uint32_t type, struct rec_object *o, int fd, const char *name)
+{
+	char *map = map_object(o, fd);
+	int ret = save_mapped(d, type, o, fd, map, name);
+	if (map)
+		munmap(map, o->size);
+	return ret;
 }
 
 uint32_t object_save(struct dump *d, uint32_t type, struct rec_object *o, int fd, const char *name)
