@@ -242,10 +242,20 @@ static int same_namespace(pid_t pid, const char *name)
 	return a.st_ino == b.st_ino && a.st_dev == b.st_dev;
 }
 
+/* As restore has made it: all else is ours. A container, whose files are others, is not gone into unasked. */
+static bool is_ours(pid_t pid)
+{
+	char path[64];
+	struct stat a, b;
+	snprintf(path, sizeof path, "/proc/%d/root/", pid);
+	return same_namespace(pid, "net") && same_namespace(pid, "ipc") && same_namespace(pid, "uts") && stat("/", &a) == 0 &&
+	       stat(path, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
 int pidns_follow(pid_t *pid)
 {
-	if (*pid <= 0 || same_namespace(*pid, "pid"))
-		return 0;
+	if (*pid <= 0 || same_namespace(*pid, "pid") || !is_ours(*pid))
+		return 0; /* the kind of namespaces refuses by name what is left */
 	autofree char *status = proc_read(NULL, "/proc/%d/status", *pid);
 	autofree char *cwd = proc_readlink("/proc/self/cwd");
 	const char *numbers = status ? status_field(status, "NSpid") : NULL;

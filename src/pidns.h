@@ -19,7 +19,7 @@ int pidns_enter(struct restore *r);
 int pidns_root_made(const struct restore *r);
 
 /*
- * dump: PID is in another pid namespace: goes on in a process inside it, where *pid is its number there. The caller stays
+ * dump: PID is in a pid namespace as pidns_enter makes them: goes on in a process inside it, where *pid is its number there. The caller stays
  * outside as with pidns_enter. 0 at once when it is in ours.
  */
 int pidns_follow(pid_t *pid);

@@ -54,6 +54,16 @@ may_make_namespaces() {
 	gone "$PID"
 }
 
+@test "a container is not gone into, but refused by name" {
+	unshare -p -m -n -f --mount-proc true 2>/dev/null || skip "no namespaces can be made here"
+	PID=$(env "$MARK" "$PROGS/reaper" -b /dev/null unshare -p -m -n -f --mount-proc /bin/sleep 1000)
+	local child
+	has_child() { child=$(<"/proc/$PID/task/$PID/children") && [[ $child && $(<"/proc/${child% }/comm") == sleep ]]; }
+	eventually has_child
+	refused 1 "$child" namespace nsenter -- dump -j -t "${child% }" -D "$BATS_TEST_TMPDIR/none"
+	[[ ! -e $BATS_TEST_TMPDIR/none ]]
+}
+
 @test "attached: restore ends as the program does" {
 	may_make_namespaces
 	TARGET_STATUS=5 start tree build ''
