@@ -114,10 +114,13 @@ static int through_last(struct restore *r, struct caught *c)
 	regs.orig_rax = -1;
 	if (seize_set_regs(c->tid, &regs))
 		return -1;
-	do
+	do {
 		if (seize_to_syscall(c->tid) || seize_get_regs(c->tid, &regs) || seize_to_syscall(c->tid))
-			return r->shared->failed ? restore_take_failure(r) : -1;
-	while (regs.orig_rax != SYS_rt_sigreturn);
+			return -1;
+		/* not one step further: of a leader's end we would hear only after that of its threads */
+		if (r->shared->failed)
+			return restore_take_failure(r);
+	} while (regs.orig_rax != SYS_rt_sigreturn);
 	return 0;
 }
 

@@ -353,9 +353,12 @@ static void end_tasks(struct restore *r)
 	for (size_t i = 0; i < r->n; i++)
 		if (r->tasks[i].seized || i == 0)
 			kill(r->tasks[i].proc.pid, SIGKILL);
+	/* a leader's end is told after that of its threads, which are told to us, their tracer */
 	int status;
-	while (waitpid(r->tasks[0].proc.pid, &status, __WALL) < 0 && errno == EINTR)
-		;
+	pid_t got;
+	do
+		got = waitpid(-1, &status, __WALL);
+	while (got > 0 ? got != (pid_t)r->tasks[0].proc.pid || WIFSTOPPED(status) : errno == EINTR);
 }
 
 static int make_tasks(struct restore *r)
