@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # serial
+# no second try
 # Whenever criu-lite is killed, the program that it looks at goes on as if nothing had been there.
 #
 # The dumper is killed at its Nth system-call stop, for N from the first to the last: all of them with CRL_FULL=1,
