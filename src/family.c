@@ -246,7 +246,8 @@ int family_plan(struct restore *r)
 	int ret = 0;
 	uint32_t orphans = 0;
 	for (size_t i = 1; i < r->n; i++)
-		r->tasks[i].depth = r->tasks[i].parent->depth + 1;
+		if (r->tasks[i].parent)
+			r->tasks[i].depth = r->tasks[i].parent->depth + 1;
 	ret = add_helpers(r, &x);
 	/* children before their parents: what they need of its birth must be known */
 	for (size_t i = r->n_helpers; !ret && i-- > 0;)

@@ -47,6 +47,8 @@ static void print_process(struct json *j, const struct image_file *f, const stru
 		json_hex(j, "exit_status", p.exit_status);
 	if (p.exit_signal)
 		json_uint(j, "exit_signal", p.exit_signal - 1);
+	if (p.outside)
+		json_uint(j, "outside", p.outside);
 	if (p.shares) {
 		json_hex(j, "shares", p.shares);
 		json_uint(j, "shares_with", p.shares_with);

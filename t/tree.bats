@@ -5,13 +5,13 @@ load lib
 
 round() {
 	check_target || return
-	dump_ok -R "$@" || return
+	dump_ok -R || return
 	check_target || return
-	dump_ok "$@" || return
-	restore_ok "$@" || return
+	dump_ok || return
+	restore_ok || return
 	check_target || return
-	dump_ok "$@" || return
-	restore_ok "$@" || return
+	dump_ok || return
+	restore_ok || return
 	check_target
 }
 
@@ -90,7 +90,7 @@ check_leader() {
 }
 
 @test "a process whose main thread has ended" {
-	STARTED=1 OUT=$BATS_TEST_TMPDIR/out
+	OUT=$BATS_TEST_TMPDIR/out
 	PID=$(env "$MARK" "$PROGS/reaper" -b "$OUT" "$PROGS/tree" leader)
 	eventually grep -q ready "$OUT"
 	check_leader
