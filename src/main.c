@@ -29,7 +29,9 @@ static const char usage_text[] =
 	"      --replace           DIR holds an image: exchange it when the new one is whole\n"
 	"      --timeout SECONDS   how long to wait for a thread to stop (10)\n"
 	"      --tcp-close         TCP connections come back closed\n"
-	"      --max-processes N       a tree of more is a fork bomb, and refused (32768)\n"
+	"      --ext-unix-sk       datagram sockets may be connected to one outside: they are connected to its name again\n"
+	"      --file-locks        keep locks on files\n"
+	"      --max-processes N   a tree of more is a fork bomb, and refused (32768)\n"
 	"restore:\n"
 	"  -D, --images-dir DIR    where from\n"
 	"  -d, --restore-detached  return when it runs; else wait for it and end as it does\n"
@@ -89,81 +91,91 @@ static long number(const char *s)
 	return errno || *end || end == s || v < 0 || v > 0x7fffffff ? -1 : v;
 }
 
+/* The options that only say yes, each with its place in struct options. */
+static bool *flag_of(struct options *o, int c)
+{
+	switch (c) {
+	case 'R':
+		return &o->leave_running;
+	case 's':
+		return &o->leave_stopped;
+	case 'd':
+		return &o->detach;
+	case 'j':
+		return &o->shell_job;
+	case OPT_REPLACE:
+		return &o->replace;
+	case OPT_TCP_ESTABLISHED:
+		return &o->tcp_established;
+	case OPT_TCP_CLOSE:
+		return &o->tcp_close;
+	case OPT_EXT_UNIX:
+		return &o->ext_unix_sk;
+	case OPT_FILE_LOCKS:
+		return &o->file_locks;
+	case OPT_PIDNS:
+		return &o->pidns;
+	case OPT_NO_CGROUP:
+		return &o->no_cgroup;
+	default:
+		return NULL;
+	}
+}
+
+/* The option's argument as a number from MIN to MAX, or -1: said. */
+static long number_between(long min, long max, const char *what)
+{
+	long v = number(optarg);
+	if (v >= min && v <= max)
+		return v;
+	fprintf(stderr, "criu-lite: %s is no %s (%ld to %ld)\n", optarg, what, min, max);
+	return -1;
+}
+
+static int parse_one(int c, struct options *o)
+{
+	bool *flag = flag_of(o, c);
+	long n = 0;
+	if (flag) {
+		*flag = true;
+		return 0;
+	}
+	switch (c) {
+	case 't':
+		o->pid = n = number_between(0, 0x7fffffff, "process's number");
+		break;
+	case 'D':
+		o->dir = optarg;
+		break;
+	case 'v':
+		verbosity++;
+		break;
+	case OPT_TIMEOUT:
+		n = number_between(0, 86400, "number of seconds");
+		o->timeout_ms = n * 1000;
+		break;
+	case OPT_PIDFILE:
+		o->pidfile = optarg;
+		break;
+	case OPT_MAX_PROCESSES:
+		o->max_processes = n = number_between(1, 0x7fffffff, "number of processes");
+		break;
+	case 'h':
+		exit(usage(0));
+	default:
+		return usage(2);
+	}
+	return n < 0 ? 2 : 0;
+}
+
 static int parse(int argc, char **argv, struct options *o)
 {
 	int c;
-	while ((c = getopt_long(argc, argv, "t:D:Rsdjvh", long_options, NULL)) >= 0)
-		switch (c) {
-		case 't':
-			o->pid = number(optarg);
-			if (o->pid < 0) {
-				fprintf(stderr, "criu-lite: %s is no process's number\n", optarg);
-				return 2;
-			}
-			break;
-		case 'D':
-			o->dir = optarg;
-			break;
-		case 'R':
-			o->leave_running = true;
-			break;
-		case 's':
-			o->leave_stopped = true;
-			break;
-		case 'd':
-			o->detach = true;
-			break;
-		case 'j':
-			o->shell_job = true;
-			break;
-		case 'v':
-			verbosity++;
-			break;
-		case OPT_REPLACE:
-			o->replace = true;
-			break;
-		case OPT_TIMEOUT: {
-			long s = number(optarg);
-			if (s < 0 || s > 86400) {
-				fprintf(stderr, "criu-lite: --timeout %s is not between 0 and 86400 seconds\n", optarg);
-				return 2;
-			}
-			o->timeout_ms = s * 1000;
-			break;
-		}
-		case OPT_PIDFILE:
-			o->pidfile = optarg;
-			break;
-		case OPT_TCP_ESTABLISHED:
-			o->tcp_established = true;
-			break;
-		case OPT_TCP_CLOSE:
-			o->tcp_close = true;
-			break;
-		case OPT_EXT_UNIX:
-			o->ext_unix_sk = true;
-			break;
-		case OPT_FILE_LOCKS:
-			o->file_locks = true;
-			break;
-		case OPT_MAX_PROCESSES:
-			o->max_processes = number(optarg);
-			if (o->max_processes < 1) {
-				fprintf(stderr, "criu-lite: --max-processes %s is no number of processes\n", optarg);
-				return 2;
-			}
-			break;
-		case OPT_PIDNS:
-			o->pidns = true;
-			break;
-		case OPT_NO_CGROUP:
-			o->no_cgroup = true;
-			break;
-		case 'h':
-			exit(usage(0));
-		default:
-			return usage(2);
-		}
+	while ((c = getopt_long(argc, argv, "t:D:Rsdjvh", long_options, NULL)) >= 0) {
+		int wrong = parse_one(c, o);
+		if (wrong)
+			return wrong;
+	}
 	if (optind < argc) {
 		fprintf(stderr, "criu-lite: %s: no argument is expected here\n", argv[optind]);
 		return 2;
