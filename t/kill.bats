@@ -70,6 +70,12 @@ sweep() {
 	sweep 60 dump -R -t "$PID" -D "$BATS_TEST_TMPDIR/killed"
 }
 
+@test "unix sockets with messages on their way: SO_PEEK_OFF is as it was" {
+	start unix peek
+	check_target
+	sweep 60 dump -R -t "$PID" -D "$BATS_TEST_TMPDIR/killed"
+}
+
 @test "a Python program is unharmed too" {
 	start_python
 	check_target

@@ -256,6 +256,17 @@ static int flight_check(void)
 	return write(shut[1], "there", 5) == 5 ? get_is(shut[0], "there", 0) : wrong("the open direction: %s", strerror(errno));
 }
 
+/* For a dumper that is killed: nothing is taken, and nothing of the sockets' state may stay changed. */
+static int peek_check(void)
+{
+	if (get_is(other[1], "first", MSG_PEEK) || get_is(third[1], "one", MSG_PEEK) || get_is(shut[1], "before the end", MSG_PEEK))
+		return -1;
+	for (int fd = pair[0]; fd <= shut[1]; fd++)
+		if (option_is(fd, SO_PEEK_OFF, -1, "SO_PEEK_OFF"))
+			return -1;
+	return 0;
+}
+
 /* ---- listening, accepted, waiting ---- */
 
 static int by_path, by_name, client, server, waiting, gone_server;
@@ -447,7 +458,8 @@ static const struct {
 	void (*set_up)(void);
 	int (*check)(void);
 } cases[] = {
-	{"pairs", pairs_set_up, pairs_check}, {"flight", flight_set_up, flight_check}, {"listen", listen_set_up, listen_check},
+	{"pairs", pairs_set_up, pairs_check}, {"flight", flight_set_up, flight_check}, {"peek", flight_set_up, peek_check},
+	{"listen", listen_set_up, listen_check},
 	{"dgram", dgram_set_up, dgram_check}, {"closed", closed_set_up, closed_check}, {"half", half_set_up, half_check},
 	{"external", external_set_up, external_check}, {"log", log_set_up, log_check},
 };
