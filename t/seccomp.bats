@@ -48,3 +48,24 @@ there_and_back() {
 	refused 1 "$PID" seccomp supervisor -- dump -t "$PID" -D "$BATS_TEST_TMPDIR/img" -R
 	check_target
 }
+
+# The dumper is killed at system calls of its own, spread over the whole dump: what it leaves behind meets the filter.
+@test "a dumper that is killed leaves a sandboxed program unharmed" {
+	"$CRIU_LITE" check | grep -q '^yes  programs with a seccomp filter' || skip "filters cannot be suspended here"
+	start seccomp sandbox
+	local stops n result img=$BATS_TEST_TMPDIR/killed killed=0
+	result=$(env "$MARK" "$PROGS/reaper" "$PROGS/killer" 0 "$CRIU_LITE" dump -R -t "$PID" -D "$img" </dev/null | tail -1)
+	[[ $result == *" ended 0" ]]
+	stops=${result%% *}
+	for n in {1..30}; do
+		rm -rf "$img"
+		result=$(env "$MARK" "$PROGS/reaper" "$PROGS/killer" $((1 + n * (stops - 1) / 30)) "$CRIU_LITE" dump -R -t "$PID" \
+			-D "$img" </dev/null | tail -1)
+		[[ $result == *killed ]] && killed=$((killed + 1))
+		check_target || fail "after stop $n: $result"
+	done
+	((killed >= 20)) || fail "only $killed were killed"
+	dump_ok
+	restore_ok
+	check_target
+}
