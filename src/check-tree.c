@@ -108,6 +108,15 @@ static void look_at_program(struct found *f)
 		blocker(f, "is probed (uprobes), which would be written into the image; end the tracing first");
 }
 
+static void look_at_label(struct found *f)
+{
+	autofree char *own = proc_read(NULL, "/proc/self/attr/current");
+	autofree char *theirs = proc_read(NULL, "/proc/%d/attr/current", f->pid);
+	if (own && theirs && strcmp(own, theirs))
+		blocker(f, "runs under the security label %.*s, which cannot be put back; dump it from a shell with that label",
+			(int)strcspn(theirs, "\n"), theirs);
+}
+
 static void look_at_namespaces(struct found *f)
 {
 	static const char *const kinds[] = {"mnt", "pid", "net", "ipc", "uts", "user", "time", "cgroup"};
@@ -163,6 +172,7 @@ static int look_at(pid_t pid, int depth, int *n)
 		look_at_threads(&f);
 		look_at_program(&f);
 		look_at_namespaces(&f);
+		look_at_label(&f);
 		look_at_fds(&f);
 	}
 	*n += f.n;

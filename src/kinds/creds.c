@@ -65,6 +65,20 @@ static int collect_thread(struct process *p, const struct thread *t)
 	return notes_add_record(&p->core, REC_CREDS, &r, sizeof r, groups, r.n_groups * sizeof *groups);
 }
 
+/* A security module's label (AppArmor, SELinux, Smack): what it confines must not come back free. */
+static int creds_frozen(struct dump *d, struct process *p)
+{
+	(void)d;
+	autofree char *own = proc_read(NULL, "/proc/self/attr/current");
+	autofree char *theirs = proc_read(NULL, "/proc/%d/attr/current", p->host->tid);
+	if (!theirs || !own || strcmp(own, theirs) == 0)
+		return 0; /* none is in use, or it is ours: it will be again */
+	own[strcspn(own, "\n")] = theirs[strcspn(theirs, "\n")] = 0;
+	return fail("pid %d (%s) runs under the security label %.100s, which cannot be put back; dump and restore it from a shell "
+		    "with that label (criu-lite runs under %.100s)",
+		    p->pid, p->comm, theirs, own);
+}
+
 static int creds_collect(struct dump *d, struct process *p)
 {
 	(void)d;
@@ -231,6 +245,7 @@ static const struct record_printer printers[] = {{REC_CREDS, "creds", print_cred
 
 const struct kind creds_kind = {
 	.name = "creds",
+	.frozen = creds_frozen,
 	.collect = creds_collect,
 	.plan = creds_plan,
 	.printers = printers,
