@@ -214,7 +214,7 @@ int keep_object(struct restore *r, uint32_t id, int fd, const struct record *rec
 	o->record = rec;
 	o->fd = fcntl(fd, F_DUPFD_CLOEXEC, r->keep_from);
 	close(fd);
-	return o->fd >= 0 ? 0 : fail_errno("a descriptor for object %u", id);
+	return o->fd >= 0 ? 0 : fail_errno("a descriptor for object %u (restore needs as many again as the programs have: raise ulimit -n)", id);
 }
 
 static bool opens(const struct kind *k, uint32_t type)

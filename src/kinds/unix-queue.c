@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -360,6 +361,11 @@ static int fill_one(struct restore *re, const struct record *rec)
 	struct usock *to = usock_find(q.ino);
 	if (!to || q.n_fds > MOST_FDS || q.name_len > 108 || 4ul * q.n_fds + q.name_len + q.data_len != rec->tail_len)
 		return fail("tree: a message to unix socket %u is not whole", q.ino);
+	/* the kernel takes the number of a process that is there alone (scm_check_creds, __scm_send) */
+	if (q.has_cred && (q.pid < 1 || q.pid > 4194304 || (kill((pid_t)q.pid, 0) && errno == ESRCH))) {
+		verbose("a message to unix socket %u was sent by process %u, which is gone: it will be told as ours", q.ino, q.pid);
+		q.has_cred = 0;
+	}
 	const char *name = rec->tail + 4ul * q.n_fds;
 	struct iovec iov = {(char *)name + q.name_len, q.data_len};
 	struct sending s = {.h = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control}};

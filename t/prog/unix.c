@@ -209,6 +209,11 @@ static void flight_set_up(void)
 	make_pair(SOCK_STREAM, inner);
 	put(inner[0], "inner", 5);
 	put(third[0], "one", 3);
+	pid_t pid = fork();
+	if (!pid)
+		_exit(write(third[0], "from one that is gone", 21) != 21);
+	if (pid < 0 || waitpid(pid, NULL, 0) != pid)
+		fatal("fork");
 	send_fd(third[0], inner[1], "two");
 	close(inner[1]);
 	close(inner[0]);
@@ -234,7 +239,7 @@ static int flight_take(void)
 		return -1;
 	if (pid != getpid())
 		return wrong("the sender is told as %d", pid);
-	if (receive(third[1], "two", &fd, &pid) || get_is(fd, "inner", 0) || recv(fd, text, 1, MSG_DONTWAIT) != 0)
+	if (receive(third[1], "from one that is gone", &none, &pid) || receive(third[1], "two", &fd, &pid) || get_is(fd, "inner", 0) || recv(fd, text, 1, MSG_DONTWAIT) != 0)
 		return wrong("the socket that was on its way: %s", strerror(errno));
 	close(fd);
 	return get_is(shut[1], "before the end", 0);
