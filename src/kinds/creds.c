@@ -47,8 +47,7 @@ static int parse_creds(const char *status, struct rec_creds *r, uint32_t **group
 			return -1;
 		*groups = bigger;
 		bigger[r->n_groups++] = gid;
-		for (s = end; *s == ' ' || *s == '\t'; s++)
-			;
+		s = end + strspn(end, " \t");
 	}
 	return 0;
 }

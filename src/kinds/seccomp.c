@@ -136,7 +136,7 @@ static int freeze_thread(struct process *p, struct thread *t, struct chain *last
 		return -1;
 	}
 	struct rec_seccomp r = {.tid = t->tid, .mode = 2, .n = c.n};
-	bool same = *last_tid && c.size == last->size && memcmp(c.tail, last->tail, c.size) == 0;
+	bool same = last->tail && c.size == last->size && memcmp(c.tail, last->tail, c.size) == 0;
 	if (same)
 		r.same_as = *last_tid;
 	ret = notes_add_record(&p->core, REC_SECCOMP, &r, sizeof r, same ? NULL : c.tail, same ? 0 : c.size);

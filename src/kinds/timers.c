@@ -98,7 +98,7 @@ static const char *parse_timer(const char *s, struct rec_posix_timer *t, bool *b
 /* clock_gettime(2)'s negative clocks are of processes and threads: CPUCLOCK_PERTHREAD_MASK in posix-timers_types.h */
 static int check_clock(const struct process *p, const struct rec_posix_timer *t)
 {
-	if (t->clock >= 0 || !(t->clock & 4) || t->clock >> 3 != -1 || p->n_threads == 1)
+	if (t->clock >= 0 || !(t->clock & 4) || (t->clock | 7) != -1 || p->n_threads == 1)
 		return 0;
 	return fail("pid %d (%s): timer %d runs on the CPU time of one of its %zu threads, and the kernel does not tell of "
 		    "which; use pthread_getcpuclockid, or CLOCK_PROCESS_CPUTIME_ID",
