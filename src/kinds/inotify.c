@@ -54,7 +54,7 @@ static bool parse_watch(const char *line, struct watch *w)
 		return true; /* a file system without handles */
 	for (unsigned i = 0; i < bytes; i++) {
 		unsigned byte;
-		if (sscanf(line + at + 2 * i, "%2x", &byte) != 1)
+		if (sscanf(line + at + 2ul * i, "%2x", &byte) != 1)
 			return false;
 		w->handle.h.f_handle[i] = byte;
 	}

@@ -521,5 +521,6 @@ void usock_keep(void)
 			unlink(p->aside);
 		free(p->aside);
 		free(p->path);
+		*p = (struct placed){0};
 	}
 }

@@ -234,13 +234,13 @@ static uint32_t description_of(const struct dump *d, int fd)
 
 static int add_message(struct dump *d, struct message *m)
 {
-	size_t k = m->r.n_fds * 4, n = k + m->r.name_len + m->r.data_len;
+	size_t k = m->r.n_fds * 4ul, n = k + m->r.name_len + m->r.data_len;
 	autofree char *tail = alloc_zeroed(n ? n : 1, 1);
 	if (!tail)
 		return -1;
 	for (uint32_t i = 0; i < m->r.n_fds; i++) {
 		uint32_t id = description_of(d, m->fds[i]);
-		memcpy(tail + 4 * i, &id, 4);
+		memcpy(tail + 4ul * i, &id, 4);
 	}
 	memcpy(tail + k, m->name, m->r.name_len);
 	memcpy(tail + k + m->r.name_len, m->data, m->r.data_len);
@@ -306,7 +306,7 @@ static int add_control(struct restore *re, const struct rec_unix_queue *q, const
 		*c = (struct cmsghdr){.cmsg_len = CMSG_LEN(len), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
 		for (uint32_t i = 0; i < q->n_fds; i++) {
 			uint32_t id;
-			memcpy(&id, ids + 4 * i, 4);
+			memcpy(&id, ids + 4ul * i, 4);
 			int fd = opened_fd(re, id);
 			if (fd < 0)
 				return -1;
