@@ -31,6 +31,16 @@ survives() {
 	survives unix listen
 }
 
+@test "a restore that fails leaves the sockets of a running program where they are" {
+	local before
+	start unix listen
+	dump_ok -R
+	before=$(stat -c %i "$HOME_DIR"/*)
+	refused 1 -- restore -D "$IMG" -d
+	[[ $(stat -c %i "$HOME_DIR"/*) == "$before" ]] || fail "files were $before and are: $(ls -li "$HOME_DIR")"
+	check_target
+}
+
 @test "datagram sockets with and without names" {
 	survives unix dgram
 }

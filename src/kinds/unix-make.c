@@ -142,18 +142,24 @@ static int bind_act(const struct sockaddr *a, socklen_t len, void *arg)
 	return bind(*(int *)arg, a, len);
 }
 
+/* Only once the place is free it is ours to clear: PATH is set last. */
 static int put_aside(const char *path, struct placed *p)
 {
 	struct stat st;
-	p->path = format_string("%s", path);
-	if (!p->path)
+	autofree char *copy = format_string("%s", path), *aside = format_string("%s.criu-lite.%d", path, getpid());
+	if (!copy || !aside)
 		return -1;
-	if (lstat(path, &st))
-		return errno == ENOENT ? 0 : fail_errno("%s", path);
-	p->aside = format_string("%s.criu-lite.%d", path, getpid());
-	if (!p->aside)
-		return -1;
-	return rename(path, p->aside) ? fail_errno("putting %s aside", path) : 0;
+	if (lstat(path, &st) == 0) {
+		if (rename(path, aside))
+			return fail_errno("putting %s aside", path);
+		p->aside = aside;
+		aside = NULL;
+	} else if (errno != ENOENT) {
+		return fail_errno("%s", path);
+	}
+	p->path = copy;
+	copy = NULL;
+	return 0;
 }
 
 /* What is there now goes, what was there comes back. */
