@@ -77,3 +77,16 @@ there_and_back() {
 @test "speculation that was forbidden" {
 	there_and_back speculation-worker
 }
+
+@test "a program that is to end with its parent is restored by one that stays, or not at all" {
+	start identity orphan
+	dump_ok
+	refused 1 "$PID" "signal 9" "without -d" -- restore -D "$IMG" -d
+	rm -f "$BATS_TEST_TMPDIR/pid"
+	crl restore -D "$IMG" --pidfile "$BATS_TEST_TMPDIR/pid" 3>&- &
+	local waiting=$!
+	eventually test -s "$BATS_TEST_TMPDIR/pid"
+	check_target
+	kill -TERM "$PID"
+	wait "$waiting"
+}

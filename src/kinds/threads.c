@@ -118,9 +118,30 @@ static int plan_thread(struct rtask *t, struct plan *plan, const struct record *
 	return 0;
 }
 
+/* Signals whose default is to do nothing: signal(7). */
+static bool harmless(uint32_t sig)
+{
+	return sig == 17 /* SIGCHLD */ || sig == 18 /* SIGCONT */ || sig == 23 /* SIGURG */ || sig == 28 /* SIGWINCH */;
+}
+
+/* With -d its parent, which we are, ends at once: it would have the signal that it asked for, and be gone. */
+static int check_parent_death(const struct restore *r, const struct rtask *t, uint32_t sig)
+{
+	struct rec_signals s = {0};
+	if (!sig || sig > 64 || harmless(sig) || !r->opt->detach || r->opt->pidns || t != &r->tasks[0])
+		return 0;
+	each_record(&t->core, rec)
+		if (rec->type == REC_SIGNALS && record_get(&t->core, rec, &s, sizeof s))
+			return -1;
+	if (s.action[sig - 1].handler) /* ignored, or its own affair */
+		return 0;
+	return fail("pid %u has asked for signal %u when its parent ends (PR_SET_PDEATHSIG), which would end it as soon as a detached "
+		    "restore is done; restore it without -d",
+		    t->proc.pid, sig);
+}
+
 static int threads_plan(struct restore *r, struct rtask *t, struct plan *plan)
 {
-	(void)r;
 	struct restorer_thread *threads = plan_alloc(plan, (t->task.n_threads + 1ul) * sizeof *threads);
 	if (!threads)
 		return -1;
@@ -131,6 +152,8 @@ static int threads_plan(struct restore *r, struct rtask *t, struct plan *plan)
 		if (n == t->task.n_threads)
 			return fail("%s has more threads than it says", t->core.name);
 		if (plan_thread(t, plan, rec, &threads[n]))
+			return -1;
+		if (check_parent_death(r, t, threads[n].pdeath_signal))
 			return -1;
 		n++;
 	}

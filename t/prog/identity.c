@@ -129,6 +129,11 @@ static void set_prctl(void)
 	need(prctl(PR_SET_PDEATHSIG, SIGURG, 0, 0, 0), "pdeathsig");
 }
 
+static void set_orphan(void)
+{
+	need(prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0), "pdeathsig");
+}
+
 static void set_mdwe(void)
 {
 	need(prctl(65 /* PR_SET_MDWE */, 1, 0, 0, 0), "MDWE");
@@ -152,7 +157,7 @@ static const struct {
 } cases[] = {
 	{"ids", set_ids}, {"nobody", set_nobody}, {"caps", set_caps}, {"no-new-privs", set_no_new_privs},
 	{"undumpable", set_undumpable}, {"batch", set_batch}, {"rr", set_fifo}, {"affinity", set_affinity},
-	{"uclamp", set_uclamp}, {"prctl", set_prctl}, {"mdwe", set_mdwe}, {"flusher", set_flusher},
+	{"uclamp", set_uclamp}, {"prctl", set_prctl}, {"orphan", set_orphan}, {"mdwe", set_mdwe}, {"flusher", set_flusher},
 	{"speculation", set_speculation},
 };
 
