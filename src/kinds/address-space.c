@@ -84,7 +84,7 @@ static int some_policies(struct process *p, size_t *at, struct ranges *all)
 		if (data[n] < 0)
 			return -1;
 		call[n] = batch_add(1 << 0 | 1 << 1, SYS_get_mempolicy, data[n], data[n] + offsetof(struct policy, nodes),
-				    NODE_WORDS * 64, v->start, MPOL_F_ADDR, 0);
+				    NODE_WORDS * 64l, v->start, MPOL_F_ADDR, 0);
 		if (call[n++] < 0)
 			return -1;
 	}

@@ -57,8 +57,9 @@ static int ghost_collect_fd(struct dump *d, struct fd_entry *f)
 	uint32_t id = object_find(d, f->st.st_dev, f->st.st_ino);
 	if (!id) {
 		struct rec_object o = {.kind = OBJECT_FILE};
-		autofree char *name = strndup(f->link, strlen(f->link) - strlen(gone));
-		autoclose int fd = name ? object_open_fd(f) : fail("no memory");
+		char name[PATH_MAX];
+		snprintf(name, sizeof name, "%.*s", (int)(strlen(f->link) - strlen(gone)), f->link);
+		autoclose int fd = object_open_fd(f);
 		if (fd < 0)
 			return -1;
 		id = object_save(d, REC_GHOST, &o, fd, name);

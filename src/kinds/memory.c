@@ -398,6 +398,26 @@ static bool has_contents(const struct image_file *core, uint64_t start, uint64_t
 	return lo < core->n_segs && core->segs[lo].start < end;
 }
 
+static int plan_object(struct restore *r, struct rtask *t, const struct plan *plan, const struct rec_vma *v, struct restorer_map *m,
+		       struct last_file *last)
+{
+	struct rec_object o;
+	const char *name;
+	if (!(v->flags & VMA_SYSV)) {
+		m->fd = open_object(r, v, plan, last);
+		return m->fd < 0 ? -1 : 1;
+	}
+	if (opened_fd(r, v->object) < 0)
+		return -1;
+	if (r->opened[v->object - 1].record->type != REC_SYSV)
+		return fail("%s: object %u is no System V shared memory", t->core.name, v->object);
+	if (object_get(r, r->opened[v->object - 1].record, &o, &name))
+		return -1;
+	m->fd = o.shmid;
+	m->first_prot = PROT_READ | (v->flags & VMA_FILE_WRITABLE ? PROT_WRITE : 0);
+	return 1;
+}
+
 static int plan_vma(struct restore *r, struct rtask *t, struct plan *plan, const struct record *rec, struct restorer_map *m,
 		    struct last_file *last)
 {
@@ -423,23 +443,8 @@ static int plan_vma(struct restore *r, struct rtask *t, struct plan *plan, const
 			return -1;
 		m->name = (uintptr_t)strcpy(name, path);
 	}
-	if (v.flags & VMA_SYSV) {
-		struct rec_object o;
-		const char *name;
-		if (opened_fd(r, v.object) < 0)
-			return -1;
-		if (r->opened[v.object - 1].record->type != REC_SYSV)
-			return fail("%s: object %u is no System V shared memory", t->core.name, v.object);
-		if (object_get(r, r->opened[v.object - 1].record, &o, &name))
-			return -1;
-		m->fd = o.shmid;
-		m->first_prot = PROT_READ | (v.flags & VMA_FILE_WRITABLE ? PROT_WRITE : 0);
-		return 1;
-	}
-	if (v.object) {
-		m->fd = open_object(r, &v, plan, last);
-		return m->fd < 0 ? -1 : 1;
-	}
+	if (v.object)
+		return plan_object(r, t, plan, &v, m, last);
 	if (v.kind == VMA_FILE_PRIVATE || v.kind == VMA_FILE_SHARED) {
 		if (!path)
 			return fail("%s: a mapping of a file has no path", t->core.name);
