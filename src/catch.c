@@ -14,6 +14,7 @@
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -218,18 +219,62 @@ static int end_leader(struct restore *r, struct rtask *t)
 	return 0;
 }
 
-static int let_go(struct caught *c, size_t n)
+/*
+ * While EXITKILL is taken from one thread after the other, our death would leave half a tree. A guardian kills all that is
+ * left if we end before we have said that the tree is free.
+ */
+static pid_t start_guardian(const struct restore *r, int *pipe_end)
+{
+	int ends[2];
+	if (pipe2(ends, O_CLOEXEC))
+		return fail_errno("a pipe for the guardian of the last moment");
+	pid_t pid = fork();
+	if (pid < 0)
+		fail_errno("the guardian of the last moment");
+	if (pid == 0) {
+		char word;
+		close(ends[1]);
+		if (read(ends[0], &word, 1) != 1)
+			for (size_t i = 0; i < r->n; i++)
+				if (r->tasks[i].proc.state != PROCESS_ZOMBIE)
+					kill(r->tasks[i].proc.pid, SIGKILL);
+		_exit(0);
+	}
+	close(ends[0]);
+	*pipe_end = ends[1];
+	if (pid < 0)
+		close(ends[1]);
+	return pid;
+}
+
+static int drop_exitkill(const struct caught *c, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
 		if (ptrace(PTRACE_SETOPTIONS, c[i].tid, 0, 0))
 			return fail_errno("thread %d", c[i].tid);
-	for (size_t i = 0; i < n; i++) {
+	return 0;
+}
+
+static int let_go(const struct restore *r, const struct caught *c, size_t n)
+{
+	int guard = -1, status;
+	pid_t guardian = start_guardian(r, &guard);
+	if (guardian < 0)
+		return -1;
+	int ret = drop_exitkill(c, n);
+	/* from this byte on the tree is free: if we end, all of it goes on */
+	if (!ret && write(guard, "", 1) != 1)
+		ret = fail_errno("telling the guardian of the last moment");
+	close(guard);
+	while (waitpid(guardian, &status, 0) < 0 && errno == EINTR)
+		;
+	for (size_t i = 0; !ret && i < n; i++) {
 		uint32_t sig = c[i].task->task.stopped;
 		if (sig && (i == 0 || c[i - 1].task != c[i].task))
 			kill(c[i].task->proc.pid, SIGSTOP);
 		seize_release(c[i].tid);
 	}
-	return 0;
+	return ret;
 }
 
 int catch_all(struct restore *r)
@@ -247,5 +292,5 @@ int catch_all(struct restore *r)
 	for (size_t i = 0; i < n; i++)
 		if ((i == 0 || c[i - 1].task != c[i].task) && unmap_region(r, &c[i]))
 			return -1;
-	return let_go(c, n);
+	return let_go(r, c, n);
 }

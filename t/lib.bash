@@ -127,8 +127,13 @@ dump_ok() {
 	fi
 }
 
+# An ordinary user may not choose pids: restore then makes a namespace, in which the program has its old number, and here
+# another. As root it is the same here.
 restore_ok() {
-	crl_ok restore -D "$IMG" -d "$@" || return
+	local before=$PID
+	crl_ok restore -D "$IMG" -d --pidfile "$BATS_TEST_TMPDIR/restored" "$@" || return
+	PID=$(<"$BATS_TEST_TMPDIR/restored")
+	((EUID != 0 || PID == before)) || fail "pid $before came back as $PID" || return
 	is_alive "$PID" || fail "restore succeeded, but pid $PID is not there"
 }
 
