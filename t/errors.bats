@@ -222,6 +222,7 @@ as_nobody() {
 }
 
 @test "an open file that was deleted or has changed" {
+	need_root "a link in another user namespace's /proc"
 	start threads 2
 	mv "$OUT" "$OUT.moved"
 	cp -p "$OUT.moved" "$OUT"
@@ -397,6 +398,7 @@ rewrite_manifest() {
 }
 
 @test "restore: the pid is in use" {
+	need_root "restore under the old number"
 	start threads 2
 	dump_ok -R
 	refused 1 "$PID" taken -- restore -D "$IMG" -d

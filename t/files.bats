@@ -46,6 +46,7 @@ round_trip() {
 }
 
 @test "locks: flock, POSIX, OFD, a lease; only with --file-locks" {
+	need_root "restore under the old number"
 	start files locks
 	refused 1 "$PID" lock --file-locks -- dump -t "$PID" -D "$BATS_TEST_TMPDIR/no"
 	round_trip --file-locks

@@ -37,6 +37,7 @@ there_and_back() {
 }
 
 @test "no_new_privs and dumpable" {
+	need_root "a program that is not dumpable"
 	there_and_back no-new-privs no-new-privs-worker undumpable
 }
 
@@ -79,6 +80,7 @@ there_and_back() {
 }
 
 @test "a program that is to end with its parent is restored by one that stays, or not at all" {
+	need_root "restore under the old number"
 	start identity orphan
 	dump_ok
 	refused 1 "$PID" "signal 9" "without -d" -- restore -D "$IMG" -d

@@ -190,6 +190,7 @@ assert {0, 1, 2} <= {f["fd"] for t in of(core, "fdtable") for f in t["fds"]}
 }
 
 @test "files are 0600 and the directory 0700, whatever the umask and the directory had" {
+	need_root "a directory of mode 0"
 	start threads 2
 	local mask
 	local dir=$BATS_TEST_TMPDIR/img

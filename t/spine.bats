@@ -111,6 +111,7 @@ load lib
 }
 
 @test "--pidfile tells the pid" {
+	need_root "restore under the old number"
 	start threads 2
 	dump_ok
 	restore_ok --pidfile "$BATS_TEST_TMPDIR/pid"
@@ -119,6 +120,7 @@ load lib
 }
 
 @test "without -d restore waits, and exits with the program's status" {
+	need_root "restore under the old number"
 	export TARGET_STATUS=37
 	start threads 4
 	unset TARGET_STATUS
@@ -137,6 +139,7 @@ load lib
 }
 
 @test "... and with 128 + N when signal N ends it" {
+	need_root "restore under the old number"
 	start threads 4
 	dump_ok
 	local status=0

@@ -17,6 +17,7 @@ round() {
 
 # tree_of SPEC: see t/prog/tree.c
 tree_of() {
+	need_root "the members' old numbers"
 	start tree build "$1" && round || fail "the tree $1"
 	end_tree
 }
