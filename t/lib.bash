@@ -117,7 +117,7 @@ need_root() {
 }
 
 dump_ok() {
-	local option running= status=0
+	local option running='' status=0
 	for option; do
 		[[ $option == -R ]] && running=1
 	done

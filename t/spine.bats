@@ -114,7 +114,7 @@ load lib
 	need_root "restore under the old number"
 	start threads 2
 	dump_ok
-	restore_ok --pidfile "$BATS_TEST_TMPDIR/pid"
+	crl_ok restore -D "$IMG" -d --pidfile "$BATS_TEST_TMPDIR/pid"
 	[[ $(cat "$BATS_TEST_TMPDIR/pid") == "$PID" ]]
 	check_target
 }
