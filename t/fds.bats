@@ -3,18 +3,8 @@
 
 load lib
 
-# The program is dumped and goes on; then it is dumped, ends, and comes back, twice.
 survives() {
-	start "$@" || return
-	check_target || return
-	dump_ok -R || return
-	check_target || return
-	for _ in 1 2; do
-		dump_ok || return
-		restore_ok || return
-		check_target || return
-	done
-	crl_ok show "$IMG" --json || return
+	start "$@" && round_trip && crl_ok show "$IMG" --json || return
 	python3 -c 'import json, sys; json.load(open(sys.argv[1]))' "$STDOUT"
 }
 

@@ -8,21 +8,6 @@ setup() {
 	((EUID == 0)) || skip "needs root"
 }
 
-# Twice: what was restored must be like what was dumped.
-round_trip() {
-	check_target &&
-		dump_ok -R "$@" &&
-		check_target &&
-		dump_ok "$@" &&
-		restore_ok &&
-		check_target &&
-		rm -r "$IMG" &&
-		dump_ok "$@" &&
-		restore_ok &&
-		check_target &&
-		check_target
-}
-
 @test "removed files: open, mapped, with holes, of several users, their name taken" {
 	start files removed
 	round_trip

@@ -9,15 +9,7 @@ there_and_back() {
 		grep -q ^skip "$OUT" && skip "$(cat "$OUT")"
 		return 1
 	}
-	check_target
-	dump_ok -R
-	check_target
-	for _ in 1 2; do
-		rm -r "$IMG"
-		dump_ok
-		restore_ok
-		check_target
-	done
+	round_trip
 }
 
 @test "user, group and file system ids, groups, dumpable" {

@@ -145,6 +145,17 @@ restore_ok() {
 	is_alive "$PID" || fail "restore succeeded, but pid $PID is not there"
 }
 
+# round_trip OPTION…: dumped, the program goes on unharmed; dumped again it ends and comes back, twice, for what was
+# restored must be like what was dumped. The options are dump's.
+round_trip() {
+	local round
+	check_target && dump_ok -R "$@" && check_target || return
+	for round in 1 2; do
+		rm -r "$IMG"
+		dump_ok "$@" && restore_ok && check_target || fail "round $round" || return
+	done
+}
+
 end_target() {
 	kill -KILL "$PID" 2>/dev/null || true # it may be on its way out already
 	gone "$PID"

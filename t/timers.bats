@@ -5,15 +5,7 @@ load lib
 
 there_and_back() {
 	start timers "$1"
-	check_target
-	dump_ok -R
-	check_target
-	for _ in 1 2; do
-		rm -r "$IMG"
-		dump_ok
-		restore_ok
-		check_target
-	done
+	round_trip
 }
 
 @test "timers of every kind keep their numbers, clocks, intervals and what is left" {

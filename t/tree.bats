@@ -91,6 +91,7 @@ check_leader() {
 }
 
 @test "a process whose main thread has ended" {
+	need_root "its threads' old numbers"
 	OUT=$BATS_TEST_TMPDIR/out
 	PID=$(env "$MARK" "$PROGS/reaper" -b "$OUT" "$PROGS/tree" leader)
 	eventually grep -q ready "$OUT"

@@ -2,7 +2,7 @@
  * IPv4 and IPv6 sockets: TCP that is closed, bound or listening, and UDP, with their options.
  *
  * A TCP connection is refused, or with --tcp-close comes back as one whose other side has closed: reading ends, writing
- * fails (EPIPE). Datagrams that wait in a UDP socket are lost, as UDP may lose any.
+ * fails (EPIPE). Datagrams that wait in a UDP socket make the dump wait for another moment.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -142,13 +142,24 @@ static int collect_closed(struct dump *d, struct fd_entry *f, int fd, struct rec
 	return 0;
 }
 
+/* A queue of datagrams can only be read by taking them. */
+static int collect_udp(const struct fd_entry *f, int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	if (get_int(fd, IPPROTO_UDP, UDP_CORK, 0))
+		return refuse_fd(f, "a UDP socket with a datagram begun (UDP_CORK)");
+	if (poll(&p, 1, 0) == 1 && p.revents & POLLIN)
+		return refuse_fd(f, "a UDP socket with datagrams that nobody has read yet; try again when they are read");
+	return 0;
+}
+
 static int collect_state(struct dump *d, struct fd_entry *f, int fd, struct rec_inet *r)
 {
 	struct tcp_info info = {0};
 	socklen_t len = sizeof info;
 	r->state = r->remote_len ? INET_CONNECTED : INET_PLAIN;
 	if (r->protocol == IPPROTO_UDP)
-		return get_int(fd, IPPROTO_UDP, UDP_CORK, 0) ? refuse_fd(f, "a UDP socket with a datagram begun (UDP_CORK)") : 0;
+		return collect_udp(f, fd);
 	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len))
 		return fail_errno("pid %d (%s) fd %d: the state of its TCP socket", f->process->pid, f->process->comm, f->fd);
 	if (info.tcpi_state == TCP_LISTEN)
