@@ -227,20 +227,19 @@ static struct pair *get_pair(struct restore *re, uint32_t index)
 	return &pairs[n_pairs++];
 }
 
-static int open_current(const struct rec_tty *r)
+static int open_current(void)
 {
 	int fd = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
 	for (int i = 0; fd < 0 && i < 3; i++)
 		if (isatty(i))
 			fd = fcntl(i, F_DUPFD_CLOEXEC, 3);
-	(void)r;
 	return fd >= 0 ? fd : fail("the program was started in a terminal: run restore in one");
 }
 
 static int open_end(struct restore *re, const struct rec_tty *r)
 {
 	if (r->role == TTY_CURRENT)
-		return re->opt->shell_job ? open_current(r)
+		return re->opt->shell_job ? open_current()
 					  : fail("the program was dumped with --shell-job: pass it to restore, in a terminal");
 	if ((r->role != TTY_MASTER && r->role != TTY_SLAVE) || r->index > 1u << 20)
 		return fail("tree: terminal %u is of an impossible kind", r->index);
