@@ -22,6 +22,22 @@ ten_rounds() {
 	done
 }
 
+# Up to ten rounds of a program that ends by itself, and its end; ROUNDS: how many there were.
+rounds_until_end() {
+	for ((ROUNDS = 0; ROUNDS < 10; ROUNDS++)); do
+		IMG=$BATS_TEST_TMPDIR/round.$ROUNDS
+		# It may end at any moment, and then there is nothing to dump.
+		is_alive "$PID" || break
+		if ! crl dump -t "$PID" -D "$IMG"; then
+			! is_alive "$PID" || fail "$(cat "$STDERR")" || return
+			break
+		fi
+		gone "$PID" && restore_ok || return
+		rm -r "$IMG"
+	done
+	gone "$PID"
+}
+
 need() {
 	command -v "$1" >/dev/null || skip "$1 is not installed"
 }
@@ -157,25 +173,13 @@ need() {
 }
 
 @test "make -j4 in the middle of a build" {
-	local copy=$BATS_TEST_TMPDIR/copy rounds=0 log=$BATS_TEST_TMPDIR/make.log
+	local copy=$BATS_TEST_TMPDIR/copy log=$BATS_TEST_TMPDIR/make.log
 	mkdir "$copy"
 	tar -C "$BATS_TEST_DIRNAME/.." --exclude=./build --exclude=./.git -cf - . | tar -C "$copy" -xf -
 	PID=$(env "$MARK" "$PROGS/reaper" -b "$log" "$(command -v make)" -C "$copy" -j4)
 	eventually grep -q CC "$log"
-	while ((rounds < 10)) && is_alive "$PID"; do
-		IMG=$BATS_TEST_TMPDIR/make.$rounds
-		# The build may end at any moment, and then there is nothing to dump.
-		if ! crl dump -t "$PID" -D "$IMG"; then
-			is_alive "$PID" && fail "$(cat "$STDERR")"
-			break
-		fi
-		gone "$PID"
-		restore_ok
-		rm -r "$IMG"
-		rounds=$((rounds + 1))
-	done
-	gone "$PID"
-	((rounds > 2)) || fail "only $rounds rounds" "$(cat "$log")"
+	rounds_until_end
+	((ROUNDS > 2)) || fail "only $ROUNDS rounds" "$(cat "$log")"
 	! grep -E 'error:|\*\*\*' "$log" || fail "$(cat "$log")"
 	"$copy/build/criu-lite" --help >/dev/null
 }
@@ -258,7 +262,7 @@ need() {
 
 @test "git clone of a local repository, mid way" {
 	need git
-	local from=$BATS_TEST_TMPDIR/from to=$BATS_TEST_TMPDIR/to log=$BATS_TEST_TMPDIR/clone.log rounds=0
+	local from=$BATS_TEST_TMPDIR/from to=$BATS_TEST_TMPDIR/to log=$BATS_TEST_TMPDIR/clone.log
 	git init -q "$from"
 	# Enough that it takes a while: some megabytes that do not compress.
 	mkdir "$from/data"
@@ -268,19 +272,8 @@ need() {
 	git -C "$from" add .
 	git -C "$from" -c user.name=test -c user.email=test@localhost commit -qm all
 	PID=$(env "$MARK" "$PROGS/reaper" -b "$log" "$(command -v git)" clone --no-local "file://$from" "$to")
-	while ((rounds < 10)) && is_alive "$PID"; do
-		IMG=$BATS_TEST_TMPDIR/clone.$rounds
-		if ! crl dump -t "$PID" -D "$IMG"; then
-			is_alive "$PID" && fail "$(cat "$STDERR")"
-			break
-		fi
-		gone "$PID"
-		restore_ok
-		rm -r "$IMG"
-		rounds=$((rounds + 1))
-	done
-	gone "$PID"
-	((rounds > 0)) || fail "it was over before the first dump" "$(cat "$log")"
+	rounds_until_end
+	((ROUNDS > 0)) || fail "it was over before the first dump" "$(cat "$log")"
 	git -C "$to" fsck --no-progress || fail "$(cat "$log")"
 	diff -r "$from/data" "$to/data"
 }
