@@ -154,6 +154,12 @@ extern const struct kind *const kinds[]; /* ended by NULL */
 /* Gives the open FD to the restore as object ID; it moves to a high number. */
 int keep_object(struct restore *r, uint32_t id, int fd, const struct record *rec);
 
+/*
+ * ACT with ARG on each entry of CORE's descriptor table, whose bounds are checked here and nowhere else; ends with the
+ * first that does not return 0, and returns what it did. -1 with the error set for a table that does not fit.
+ */
+int each_descriptor(const struct image_file *core, int (*act)(const struct rec_fd *f, void *arg), void *arg);
+
 /* The fd of a description that was opened, by id, or -1 with the error set. */
 int opened_fd(const struct restore *r, uint32_t id);
 

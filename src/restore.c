@@ -133,26 +133,20 @@ static int read_image(struct restore *r)
 
 /* ---- opening what is shared ---- */
 
+static int raise_to(const struct rec_fd *f, void *max)
+{
+	if (f->fd > *(uint32_t *)max)
+		*(uint32_t *)max = f->fd;
+	return 0;
+}
+
 /* The lowest number that no task of the image uses. */
 static int highest_fd(const struct restore *r, uint32_t *max)
 {
 	*max = 2;
 	for (size_t i = 0; i < r->n; i++)
-		each_record(&r->tasks[i].core, rec) {
-			struct rec_fdtable table;
-			if (rec->type != REC_FDTABLE)
-				continue;
-			if (record_get(&r->tasks[i].core, rec, &table, sizeof table))
-				return -1;
-			if (table.fd_size < sizeof(struct rec_fd) || table.n > rec->tail_len / table.fd_size)
-				return fail("%s: a table of %u descriptors does not fit in its record", r->tasks[i].core.name, table.n);
-			for (uint32_t k = 0; k < table.n; k++) {
-				struct rec_fd f;
-				memcpy(&f, rec->tail + (size_t)k * table.fd_size, sizeof f);
-				if (f.fd > *max)
-					*max = f.fd;
-			}
-		}
+		if (each_descriptor(&r->tasks[i].core, raise_to, max))
+			return -1;
 	return 0;
 }
 

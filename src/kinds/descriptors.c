@@ -183,27 +183,38 @@ int opened_fd(const struct restore *r, uint32_t id)
 	return r->opened[id - 1].fd;
 }
 
-static int descriptors_install(struct restore *r, struct rtask *t)
+int each_descriptor(const struct image_file *core, int (*act)(const struct rec_fd *f, void *arg), void *arg)
 {
-	each_record(&t->core, rec) {
+	each_record(core, rec) {
 		struct rec_fdtable table;
 		if (rec->type != REC_FDTABLE)
 			continue;
-		if (record_get(&t->core, rec, &table, sizeof table))
+		if (record_get(core, rec, &table, sizeof table))
 			return -1;
 		if (table.fd_size < sizeof(struct rec_fd) || table.n > rec->tail_len / table.fd_size)
-			return fail("%s: a table of %u descriptors does not fit in its record", t->core.name, table.n);
+			return fail("%s: a table of %u descriptors does not fit in its record", core->name, table.n);
 		for (uint32_t i = 0; i < table.n; i++) {
 			struct rec_fd f;
 			memcpy(&f, rec->tail + (size_t)i * table.fd_size, sizeof f);
-			int fd = opened_fd(r, f.description);
-			if (fd < 0)
-				return fail_within("pid %u fd %u", t->proc.pid, f.fd);
-			if (dup3(fd, f.fd, f.cloexec ? O_CLOEXEC : 0) < 0)
-				return fail_errno("pid %u fd %u", t->proc.pid, f.fd);
+			int ret = act(&f, arg);
+			if (ret)
+				return ret;
 		}
 	}
 	return 0;
+}
+
+static int install_one(const struct rec_fd *f, void *arg)
+{
+	int fd = opened_fd(arg, f->description);
+	if (fd < 0)
+		return fail_within("fd %u", f->fd);
+	return dup3(fd, f->fd, f->cloexec ? O_CLOEXEC : 0) < 0 ? fail_errno("fd %u", f->fd) : 0;
+}
+
+static int descriptors_install(struct restore *r, struct rtask *t)
+{
+	return each_descriptor(&t->core, install_one, r) ? fail_within("pid %u", t->proc.pid) : 0;
 }
 
 const struct kind descriptors_kind = {

@@ -71,15 +71,20 @@ static int pidfd_open_record(struct restore *re, const struct record *rec, uint3
 	return fd >= 0 ? fd : fail_errno("a descriptor in the place of a pidfd");
 }
 
-static int install_number(const struct restore *re, const struct rec_fd *f, int fd)
+/* The process's pidfd, and the description that it is of. */
+struct placing {
+	uint32_t description;
+	int fd;
+};
+
+static int install_number(const struct rec_fd *f, void *arg)
 {
-	if (dup3(fd, f->fd, f->cloexec ? O_CLOEXEC : 0) < 0)
+	const struct placing *p = arg;
+	if (f->description == p->description && dup3(p->fd, f->fd, f->cloexec ? O_CLOEXEC : 0) < 0)
 		return fail_errno("a pidfd as descriptor %u", f->fd);
-	(void)re;
 	return 0;
 }
 
-/* The table was checked when the descriptors were put in place. */
 static int install_one(struct restore *re, struct rtask *t, const struct rec_pidfd *r)
 {
 	int place = opened_fd(re, r->d.id);
@@ -91,20 +96,7 @@ static int install_one(struct restore *re, struct rtask *t, const struct rec_pid
 	/* for those that find it by its object's number: epoll */
 	if (dup3(fd, place, O_CLOEXEC) < 0)
 		return fail_errno("a pidfd of process %u", r->pid);
-	each_record(&t->core, rec) {
-		struct rec_fdtable table;
-		if (rec->type != REC_FDTABLE)
-			continue;
-		if (record_get(&t->core, rec, &table, sizeof table))
-			return -1;
-		for (uint32_t i = 0; i < table.n; i++) {
-			struct rec_fd f;
-			memcpy(&f, rec->tail + (size_t)i * table.fd_size, sizeof f);
-			if (f.description == r->d.id && install_number(re, &f, place))
-				return -1;
-		}
-	}
-	return 0;
+	return each_descriptor(&t->core, install_number, &(struct placing){r->d.id, place});
 }
 
 static int pidfd_install(struct restore *re, struct rtask *t)
